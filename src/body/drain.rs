@@ -1,0 +1,44 @@
+//! Reading an upload that nobody wants, so that its client gets to read the answer.
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Buf;
+use http::HeaderMap;
+use http::header::EXPECT;
+use http_body::Body;
+
+use crate::background::Background;
+
+/// Reads a request's body and drops it, up to a limit in bytes and in time.
+///
+/// A server that answers and closes while the client is still sending makes the client's system
+/// drop the answer. A client that waits for `100 Continue` (RFC 9110, section 10.1.1) is not
+/// sending, and needs no draining.
+pub(crate) async fn drain<B: Body>(body: B, headers: &HeaderMap, background: &Background) {
+    if body.is_end_stream() || expects_continue(headers) {
+        return;
+    }
+    let read = async {
+        let mut body = pin!(body);
+        let mut left = MAX_BYTES;
+        while let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+            let read = frame.data_ref().map_or(0, Buf::remaining);
+            match left.checked_sub(read) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    };
+    // Past the limit, the client gets the answer if it can; the request itself is settled.
+    let _ = background.within(MAX_TIME, read).await;
+}
+
+fn expects_continue(headers: &HeaderMap) -> bool {
+    let expect = headers.get(EXPECT);
+    expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+const MAX_BYTES: usize = 16 * 1024 * 1024;
+const MAX_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,84 @@
+//! The settings of the layer, checked when they are made.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method, request, response};
+
+use crate::{CallerId, is_storable};
+
+/// What the layer's setters set.
+#[derive(Clone)]
+pub(crate) struct Config {
+    pub(crate) ttl: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) store_timeout: Duration,
+    pub(crate) max_response_bytes: usize,
+    pub(crate) require_key: bool,
+    pub(crate) methods: Arc<[Method]>,
+    pub(crate) header_name: HeaderName,
+    pub(crate) caller: Arc<CallerFn>,
+    pub(crate) store_if: Arc<StoreIfFn>,
+}
+
+pub(crate) type CallerFn = dyn Fn(&request::Parts) -> Option<CallerId> + Send + Sync;
+pub(crate) type StoreIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
+
+impl Config {
+    /// Takes a duration of at least a millisecond, which is what every store can tell apart.
+    pub(crate) fn checked(name: &str, value: Duration) -> Duration {
+        assert!(
+            value >= Duration::from_millis(1),
+            "{name} is {value:?}, but it must be at least 1ms"
+        );
+        value
+    }
+
+    /// Takes methods of which a retry could do harm.
+    pub(crate) fn checked_methods(methods: impl IntoIterator<Item = Method>) -> Arc<[Method]> {
+        let methods: Arc<[Method]> = methods.into_iter().collect();
+        assert!(
+            !methods.is_empty(),
+            "methods is empty, so the layer would do nothing: name at least one, such as POST"
+        );
+        for method in &*methods {
+            assert!(
+                !method.is_safe() && method != Method::CONNECT,
+                "methods has {method}, which is never guarded: name methods that write, such as \
+                 POST, PUT, PATCH and DELETE"
+            );
+        }
+        methods
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(24 * 60 * 60),
+            lease: Duration::from_secs(60),
+            store_timeout: Duration::from_millis(500),
+            max_response_bytes: 1024 * 1024,
+            require_key: false,
+            methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
+            header_name: HeaderName::from_static("idempotency-key"),
+            caller: Arc::new(|parts| CallerId::from_credentials(&parts.headers)),
+            store_if: Arc::new(is_storable),
+        }
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("ttl", &self.ttl)
+            .field("lease", &self.lease)
+            .field("store_timeout", &self.store_timeout)
+            .field("max_response_bytes", &self.max_response_bytes)
+            .field("require_key", &self.require_key)
+            .field("methods", &self.methods)
+            .field("header_name", &self.header_name)
+            .finish_non_exhaustive()
+    }
+}

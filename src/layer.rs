@@ -1,0 +1,221 @@
+//! The layer, which is its own builder.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderName, Method, request, response};
+use tower_layer::Layer;
+
+use crate::background::Detached;
+use crate::config::Config;
+use crate::service::Idempotency;
+use crate::setup::Setup;
+use crate::{CallerId, Store};
+
+/// A layer that makes a retried write happen once.
+///
+/// See the [crate docs](crate) for what it does and an example.
+#[must_use]
+pub struct IdempotencyLayer<St> {
+    store: Arc<St>,
+    config: Config,
+    detached: Detached,
+}
+
+impl<St: Store> IdempotencyLayer<St> {
+    /// Creates a layer that keeps its records in this store.
+    pub fn new(store: St) -> Self {
+        Self {
+            store: Arc::new(store),
+            config: Config::default(),
+            detached: Detached::default(),
+        }
+    }
+
+    /// Sets how long a response is kept. Default: 24 hours.
+    ///
+    /// The time runs from the end of the first request; a replay does not prolong it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `ttl` is below a millisecond.
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.config.ttl = Config::checked("ttl", ttl);
+        self
+    }
+
+    /// Sets how long a key stays claimed when its process dies. Default: 60 seconds.
+    ///
+    /// While a handler or its response body runs, its claim is renewed at a third of this time, so
+    /// a handler may take much longer. It must not keep its thread busy for longer without an
+    /// `await`, since nothing can be renewed meanwhile.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `lease` is below a millisecond.
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.config.lease = Config::checked("lease", lease);
+        self
+    }
+
+    /// Sets how long a request waits for the store, all in all. Default: 500 milliseconds.
+    ///
+    /// A store that takes longer counts as failed, and the request goes on without it.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `store_timeout` is below a millisecond.
+    pub fn store_timeout(mut self, store_timeout: Duration) -> Self {
+        self.config.store_timeout = Config::checked("store_timeout", store_timeout);
+        self
+    }
+
+    /// Sets how many bytes of a response body are kept. Default: 1 MiB.
+    ///
+    /// A longer body reaches the client whole all the same. Its replay has the status and the
+    /// headers, an empty body, and the header `Idempotency-Replay-Body: omitted`.
+    pub fn max_response_bytes(mut self, max_response_bytes: usize) -> Self {
+        self.config.max_response_bytes = max_response_bytes;
+        self
+    }
+
+    /// Sets whether a request without a key is refused with 400. Default: `false`, it passes
+    /// through unprotected.
+    pub fn require_key(mut self, require_key: bool) -> Self {
+        self.config.require_key = require_key;
+        self
+    }
+
+    /// Sets which methods are guarded. Default: POST, PUT, PATCH and DELETE.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none, or one that is safe (RFC 9110, section 9.2.1) or CONNECT.
+    pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
+        self.config.methods = Config::checked_methods(methods);
+        self
+    }
+
+    /// Sets the header that the key is read from. Default: `Idempotency-Key`.
+    pub fn header_name(mut self, header_name: HeaderName) -> Self {
+        self.config.header_name = header_name;
+        self
+    }
+
+    /// Sets how the caller is told, within whom a key is unique. Default:
+    /// [`CallerId::from_credentials`].
+    ///
+    /// A request whose caller is `None` passes through unprotected. See [`CallerId`] for an
+    /// example.
+    pub fn caller<F>(mut self, caller: F) -> Self
+    where
+        F: Fn(&request::Parts) -> Option<CallerId> + Send + Sync + 'static,
+    {
+        self.config.caller = Arc::new(caller);
+        self
+    }
+
+    /// Sets which responses are kept. Default: [`is_storable`](crate::is_storable), which has an
+    /// example.
+    ///
+    /// Whatever the rule, a response is not kept if it carries [`DoNotStore`](crate::DoNotStore),
+    /// is informational (1xx), or answers a request or has a body that broke half-way.
+    pub fn store_if<F>(mut self, store_if: F) -> Self
+    where
+        F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    {
+        self.config.store_if = Arc::new(store_if);
+        self
+    }
+
+    /// Returns a handle to wait, at shutdown, for the work whose client has left.
+    ///
+    /// It stands for the work of this layer, its clones, and all their services.
+    pub fn detached(&self) -> Detached {
+        self.detached.clone()
+    }
+}
+
+// By hand, since a derive would ask the store to be `Clone`.
+impl<St> Clone for IdempotencyLayer<St> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            config: self.config.clone(),
+            detached: self.detached.clone(),
+        }
+    }
+}
+
+impl<St> fmt::Debug for IdempotencyLayer<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IdempotencyLayer")
+            .field("config", &self.config)
+            .field("detached", &self.detached)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, St> Layer<S> for IdempotencyLayer<St> {
+    type Service = Idempotency<S, St>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Idempotency::new(
+            inner,
+            Arc::new(Setup {
+                store: Arc::clone(&self.store),
+                config: self.config.clone(),
+                detached: self.detached.clone(),
+            }),
+        )
+    }
+}
+
+#[cfg(all(test, feature = "memory"))]
+mod tests {
+    use super::*;
+    use crate::MemoryStore;
+
+    fn layer() -> IdempotencyLayer<MemoryStore> {
+        IdempotencyLayer::new(MemoryStore::new())
+    }
+
+    #[test]
+    #[should_panic(expected = "ttl is 0ns, but it must be at least 1ms")]
+    fn a_zero_ttl_is_refused() {
+        let _ = layer().ttl(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "lease is 0ns, but it must be at least 1ms")]
+    fn a_zero_lease_is_refused() {
+        let _ = layer().lease(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "store_timeout is 0ns, but it must be at least 1ms")]
+    fn a_zero_store_timeout_is_refused() {
+        let _ = layer().store_timeout(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "methods has GET, which is never guarded")]
+    fn a_safe_method_is_refused() {
+        let _ = layer().methods([Method::POST, Method::GET]);
+    }
+
+    #[test]
+    #[should_panic(expected = "methods is empty")]
+    fn no_methods_are_refused() {
+        let _ = layer().methods([]);
+    }
+
+    #[test]
+    fn the_layer_and_its_service_are_clone_send_and_sync() {
+        fn check<T: Clone + Send + Sync + 'static>(_: &T) {}
+        let layer = layer();
+        check(&layer);
+        check(&layer.layer(()));
+    }
+}

@@ -1,0 +1,302 @@
+//! A claim that a request holds: renewed while the handler runs, settled exactly once.
+
+use std::convert::Infallible;
+use std::future::{Future, pending, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::background::{Background, poll_once};
+use crate::setup::Setup;
+use crate::store::{
+    Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind,
+};
+use crate::trace;
+
+/// A claim of a key, from before it is made to the moment it is settled.
+///
+/// Dropping it gives the key up: so does a panic of the handler, or its error.
+pub(crate) struct Lease<St: Store> {
+    holder: Holder<St>,
+    patience: Patience,
+    state: State,
+}
+
+/// How long a request will still wait for the store, over all its steps.
+struct Patience(Duration);
+
+impl Patience {
+    async fn wait<T>(
+        &mut self,
+        background: &Background,
+        step: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut step = pin!(step);
+        if let Poll::Ready(result) = poll_once(step.as_mut()).await {
+            return result;
+        }
+        let start = Instant::now();
+        let result = background.within(self.0, step).await;
+        self.0 = self.0.saturating_sub(start.elapsed());
+        result.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
+    }
+}
+
+/// What is known of the claim.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The key is not ours, or not any more: there is nothing to settle.
+    Closed,
+    /// The store refused the claim: there is nothing to settle.
+    Refused(StoreErrorKind),
+    /// The key is ours.
+    Held,
+    /// `begin` failed, and the key may be ours or not: it is settled in the background, so that the
+    /// request does not wait for the store once more.
+    Unknown(StoreErrorKind),
+}
+
+/// How a claim ends.
+pub(crate) enum Ending {
+    Complete(Record),
+    Release,
+}
+
+/// What came of ending a claim.
+#[must_use]
+pub(crate) enum Settled {
+    Done,
+    /// The record was kept, but there was no room for its body.
+    DoneWithoutBody,
+    /// The lease had been lost.
+    Lost,
+    /// The store failed; it is tried again in the background for as long as a lease.
+    Failed(StoreErrorKind),
+}
+
+impl<St: Store> Lease<St> {
+    pub(crate) fn new(setup: Arc<Setup<St>>, background: Background, key: RecordKey) -> Self {
+        Self {
+            patience: Patience(setup.config.store_timeout),
+            holder: Holder {
+                setup,
+                background,
+                key,
+                owner: Owner::new(),
+            },
+            state: State::Closed,
+        }
+    }
+
+    /// Claims the key, or tells what is there.
+    pub(crate) async fn begin(&mut self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
+        let Holder { setup, key, .. } = &self.holder;
+        let claim = Claim::new(self.holder.owner, fingerprint);
+        // Until the answer is there, the key may be ours.
+        self.state = State::Unknown(StoreErrorKind::Timeout);
+        let begin = setup.store.begin(key, &claim, setup.config.lease);
+        let begun = self.patience.wait(&self.holder.background, begin).await;
+        self.state = match &begun {
+            Ok(Begin::Started) => State::Held,
+            Ok(Begin::InProgress(_) | Begin::Completed(_)) => State::Closed,
+            Err(error) => {
+                trace::store_failed("begin", key, error);
+                match error.kind() {
+                    kind if kind.may_have_been_taken() => State::Unknown(kind),
+                    kind => State::Refused(kind),
+                }
+            }
+        };
+        begun
+    }
+
+    /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
+    pub(crate) async fn during<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
+            return output;
+        }
+        let mut renewal = pin!(self.holder.keep());
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            renewal.as_mut().poll(context).map(|never| match never {})
+        })
+        .await
+    }
+
+    /// Renews the lease from a task of its own until the result is dropped.
+    ///
+    /// A body is polled only as fast as its client reads, which may be less often than a lease.
+    pub(crate) fn keep_in_background(&self) -> impl Send + use<St> {
+        let holder = self.holder.clone();
+        self.holder.background.spawn_while_held(async move {
+            holder.keep().await;
+        })
+    }
+
+    /// Tells whether there is a claim to settle.
+    pub(crate) fn may_be_held(&self) -> bool {
+        matches!(self.state, State::Held | State::Unknown(_))
+    }
+
+    /// Returns how the store failed to claim the key, if it did.
+    pub(crate) fn failure(&self) -> Option<StoreErrorKind> {
+        match self.state {
+            State::Refused(kind) | State::Unknown(kind) => Some(kind),
+            State::Closed | State::Held => None,
+        }
+    }
+
+    /// Ends the claim.
+    pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
+        let Self {
+            holder,
+            patience,
+            state,
+        } = &mut self;
+        match *state {
+            State::Held => {}
+            State::Closed => return Settled::Lost,
+            State::Refused(kind) => return Settled::Failed(kind),
+            State::Unknown(kind) => {
+                *state = State::Closed;
+                holder.background.run(holder.clone().settle_later(ending));
+                return Settled::Failed(kind);
+            }
+        }
+        let settled = patience
+            .wait(&holder.background, holder.settle(&ending))
+            .await;
+        let (settled, ending, done) = match (settled, ending) {
+            (Err(error), Ending::Complete(record)) if error.kind() == StoreErrorKind::Full => {
+                let ending = Ending::Complete(record.without_body());
+                let settled = patience
+                    .wait(&holder.background, holder.settle(&ending))
+                    .await;
+                (settled, ending, Settled::DoneWithoutBody)
+            }
+            (settled, ending) => (settled, ending, Settled::Done),
+        };
+        *state = State::Closed;
+        match settled {
+            Ok(Held::Yes) => done,
+            Ok(Held::Lost) => Settled::Lost,
+            Err(error) => {
+                trace::store_failed(ending.step(), &holder.key, &error);
+                holder.background.spawn(holder.clone().settle_later(ending));
+                Settled::Failed(error.kind())
+            }
+        }
+    }
+}
+
+impl<St: Store> Drop for Lease<St> {
+    fn drop(&mut self) {
+        if self.may_be_held() {
+            let holder = self.holder.clone();
+            self.holder
+                .background
+                .run(holder.settle_later(Ending::Release));
+        }
+    }
+}
+
+impl Ending {
+    fn step(&self) -> &'static str {
+        match self {
+            Self::Complete(_) => "complete",
+            Self::Release => "release",
+        }
+    }
+}
+
+/// Whoever speaks to the store for a claim: the request, its renewal, or what is left of both.
+struct Holder<St> {
+    setup: Arc<Setup<St>>,
+    background: Background,
+    key: RecordKey,
+    owner: Owner,
+}
+
+impl<St: Store> Holder<St> {
+    async fn settle(&self, ending: &Ending) -> Result<Held, StoreError> {
+        let Setup { store, config, .. } = &*self.setup;
+        match ending {
+            Ending::Complete(record) => {
+                store
+                    .complete(&self.key, self.owner, record, config.ttl)
+                    .await
+            }
+            Ending::Release => store.release(&self.key, self.owner).await,
+        }
+    }
+
+    /// Tries to settle until it succeeds, the lease is lost, or a lease has passed.
+    async fn settle_later(self, ending: Ending) {
+        let config = &self.setup.config;
+        let start = Instant::now();
+        let mut pause = config.lease / 64;
+        loop {
+            let tried = self
+                .background
+                .within(config.store_timeout, self.settle(&ending))
+                .await;
+            match tried {
+                Some(Ok(_)) => return,
+                Some(Err(error)) if !error.is_transient() => return,
+                _ if start.elapsed() + pause >= config.lease => return,
+                _ => {}
+            }
+            let Some(sleep) = self.background.sleep(pause) else {
+                return;
+            };
+            sleep.await;
+            pause = (pause * 2).min(config.lease / 4);
+            if let Some(Ok(Held::Lost)) = self.renew().await {
+                return;
+            }
+        }
+    }
+
+    /// Renews the lease at a third of its length, for as long as it is polled.
+    async fn keep(&self) -> Infallible {
+        while let Some(sleep) = self.background.sleep(self.setup.config.lease / 3) {
+            sleep.await;
+            match self.renew().await {
+                Some(Ok(Held::Yes)) => {}
+                Some(Ok(Held::Lost)) => {
+                    trace::lease_lost(&self.key);
+                    break;
+                }
+                Some(Err(error)) => trace::store_failed("renew", &self.key, &error),
+                None => trace::store_failed("renew", &self.key, &StoreErrorKind::Timeout.into()),
+            }
+        }
+        pending().await
+    }
+
+    async fn renew(&self) -> Option<Result<Held, StoreError>> {
+        let Setup { store, config, .. } = &*self.setup;
+        // Not longer than until the next renewal, also where the lease is shorter than the patience.
+        let limit = config.store_timeout.min(config.lease / 3);
+        let renewed = store.renew(&self.key, self.owner, config.lease);
+        self.background.within(limit, renewed).await
+    }
+}
+
+// By hand, since a derive would ask the store to be `Clone`.
+impl<St> Clone for Holder<St> {
+    fn clone(&self) -> Self {
+        Self {
+            setup: Arc::clone(&self.setup),
+            background: self.background.clone(),
+            key: self.key,
+            owner: self.owner,
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The responses of the layer's own: refusals as problem details (RFC 9457).
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::{InvalidKey, Outcome};
+
+/// Why a request is refused.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Problem {
+    MissingKey,
+    InvalidKey(InvalidKey),
+    InProgress,
+    Mismatch,
+}
+
+impl Problem {
+    /// Makes the response. Its body is fixed text: it never tells a key, a caller, or a cause.
+    pub(crate) fn into_response(self) -> Response<Bytes> {
+        let (status, outcome, body) = match self {
+            Self::MissingKey => (StatusCode::BAD_REQUEST, Outcome::MissingKey, MISSING_KEY),
+            Self::InvalidKey(why) => (
+                StatusCode::BAD_REQUEST,
+                Outcome::InvalidKey(why),
+                match why {
+                    InvalidKey::Repeated => REPEATED_KEY,
+                    _ => INVALID_KEY,
+                },
+            ),
+            Self::InProgress => (StatusCode::CONFLICT, Outcome::InProgress, IN_PROGRESS),
+            Self::Mismatch => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                Outcome::Mismatch,
+                MISMATCH,
+            ),
+        };
+        let mut response = Response::new(Bytes::from_static(body.as_bytes()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, PROBLEM_JSON);
+        if matches!(self, Self::InProgress) {
+            headers.insert(RETRY_AFTER, ONE_SECOND);
+        }
+        response.extensions_mut().insert(outcome);
+        response
+    }
+}
+
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+const ONE_SECOND: HeaderValue = HeaderValue::from_static("1");
+
+/// Writes a problem's body; the type is the address of the outcome's documentation.
+macro_rules! problem {
+    ($variant:literal, $status:literal, $code:literal, $title:literal, $detail:literal) => {
+        concat!(
+            r#"{"type":"https://docs.rs/tower-idempotency/latest/tower_idempotency/enum.Outcome.html#variant."#,
+            $variant,
+            r#"","title":""#,
+            $title,
+            r#"","status":"#,
+            $status,
+            r#","code":""#,
+            $code,
+            r#"","detail":""#,
+            $detail,
+            r#""}"#
+        )
+    };
+}
+
+const MISSING_KEY: &str = problem!(
+    "MissingKey",
+    "400",
+    "idempotency_key_missing",
+    "Idempotency key is missing",
+    "This request needs an idempotency key. Send a new one with each new operation."
+);
+const INVALID_KEY: &str = problem!(
+    "InvalidKey",
+    "400",
+    "idempotency_key_invalid",
+    "Idempotency key is invalid",
+    "An idempotency key has 1 to 255 printable ASCII characters."
+);
+const REPEATED_KEY: &str = problem!(
+    "InvalidKey",
+    "400",
+    "idempotency_key_invalid",
+    "Idempotency key is invalid",
+    "The request has more than one idempotency key. Send exactly one."
+);
+const IN_PROGRESS: &str = problem!(
+    "InProgress",
+    "409",
+    "idempotency_key_in_progress",
+    "A request with this idempotency key is in progress",
+    "The first request with this key has not finished. Retry later with the same key."
+);
+const MISMATCH: &str = problem!(
+    "Mismatch",
+    "422",
+    "idempotency_key_reused",
+    "Idempotency key was used for another request",
+    "This key belongs to a request with another method or target. Use a new key."
+);

@@ -1,0 +1,143 @@
+//! The service: which requests are guarded.
+
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use tower_service::Service;
+
+use crate::background::Background;
+use crate::body::drain;
+use crate::future::ResponseFuture;
+use crate::guarded;
+use crate::outcome::Unguarded;
+use crate::problem::Problem;
+use crate::setup::Setup;
+use crate::store::RecordKey;
+use crate::{IdempotencyKey, RequestBody, ResponseBody, Store, trace};
+
+/// The service that [`IdempotencyLayer`](crate::IdempotencyLayer) puts around another.
+///
+/// See the [crate docs](crate) for what it does and an example.
+pub struct Idempotency<S, St> {
+    inner: S,
+    setup: Arc<Setup<St>>,
+}
+
+impl<S, St> Idempotency<S, St> {
+    pub(crate) fn new(inner: S, setup: Arc<Setup<St>>) -> Self {
+        Self { inner, setup }
+    }
+}
+
+impl<S, St, B, B2> Service<Request<B>> for Idempotency<S, St>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<B2>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    St: Store,
+    B: Body<Data: Send, Error: Send> + Send + 'static,
+    B2: Body<Data = Bytes, Error: Send> + Send + 'static,
+{
+    type Response = Response<ResponseBody<B2>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, B2, S::Error>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let config = &self.setup.config;
+        if !config.methods.contains(request.method()) {
+            return self.pass_through(request, Unguarded::Method);
+        }
+        let key = match IdempotencyKey::from_headers(request.headers(), &config.header_name) {
+            Ok(Some(key)) => key,
+            Ok(None) if config.require_key => return self.refuse(request, Problem::MissingKey),
+            Ok(None) => return self.pass_through(request, Unguarded::NoKey),
+            Err(why) => return self.refuse(request, Problem::InvalidKey(why)),
+        };
+        let (mut parts, body) = request.into_parts();
+        let Some(caller) = (config.caller)(&parts) else {
+            trace::no_caller();
+            return self.pass_through(Request::from_parts(parts, body), Unguarded::NoCaller);
+        };
+        let record_key = RecordKey::new(&caller, &key);
+        parts.extensions.insert(key);
+        let background = Background::current(&self.setup.detached);
+        let setup = Arc::clone(&self.setup);
+        let ready = self.take_ready();
+        let request = Request::from_parts(parts, body);
+        let run = guarded::run(setup, background.clone(), ready, record_key, request);
+        ResponseFuture::guarded(run, background)
+    }
+}
+
+impl<S, St> Idempotency<S, St> {
+    fn pass_through<B, B2>(
+        &mut self,
+        request: Request<B>,
+        why: Unguarded,
+    ) -> ResponseFuture<S::Future, B2, S::Error>
+    where
+        S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
+        B2: Body<Data = Bytes>,
+    {
+        let request = request.map(RequestBody::passing);
+        ResponseFuture::passed_through(self.inner.call(request), why)
+    }
+
+    fn refuse<F, B, B2, E>(
+        &mut self,
+        request: Request<B>,
+        problem: Problem,
+    ) -> ResponseFuture<F, B2, E>
+    where
+        S: Clone,
+        B: Body<Data: Send, Error: Send> + Send + 'static,
+        B2: Body<Data = Bytes>,
+    {
+        // Not called, so it must give back what it has reserved to be ready.
+        drop(self.take_ready());
+        let background = Background::current(&self.setup.detached);
+        let (parts, body) = request.into_parts();
+        ResponseFuture::refused(async move {
+            drain(body, &parts.headers, &background).await;
+            Ok(problem.into_response().map(ResponseBody::full))
+        })
+    }
+
+    /// Takes the service that was polled ready, and leaves a clone of it, which need not be.
+    ///
+    /// See <https://docs.rs/tower/latest/tower/trait.Service.html#be-careful-when-cloning-inner-services>.
+    fn take_ready(&mut self) -> S
+    where
+        S: Clone,
+    {
+        let clone = self.inner.clone();
+        std::mem::replace(&mut self.inner, clone)
+    }
+}
+
+// By hand, since a derive would ask the store to be `Clone`.
+impl<S: Clone, St> Clone for Idempotency<S, St> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            setup: Arc::clone(&self.setup),
+        }
+    }
+}
+
+impl<S: fmt::Debug, St> fmt::Debug for Idempotency<S, St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Idempotency")
+            .field("inner", &self.inner)
+            .field("setup", &self.setup)
+            .finish()
+    }
+}

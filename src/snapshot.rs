@@ -1,0 +1,87 @@
+//! From a response to its record, and back.
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, DATE, HeaderName, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
+
+use crate::Outcome;
+use crate::store::{Fingerprint, Record};
+
+/// Makes the record of a response. A body of `None` says that it is left out.
+pub(crate) fn record(
+    fingerprint: Fingerprint,
+    status: StatusCode,
+    headers: &HeaderMap,
+    body: Option<&[u8]>,
+) -> Record {
+    let fields = headers.iter().filter(|(name, _)| is_kept(headers, name));
+    Record::new(fingerprint, status, fields, body)
+}
+
+/// Makes the response of a replay.
+pub(crate) fn replay(record: &Record) -> Response<Bytes> {
+    let body = record.body();
+    let mut response = Response::new(body.clone().unwrap_or_default());
+    *response.status_mut() = record.status();
+    let headers = response.headers_mut();
+    for (name, value) in record.fields() {
+        headers.append(name, value);
+    }
+    headers.insert(REPLAYED, HeaderValue::from_static("true"));
+    if body.is_none() {
+        headers.insert(REPLAY_BODY, HeaderValue::from_static("omitted"));
+    }
+    response.extensions_mut().insert(Outcome::Replayed);
+    response
+}
+
+/// Removes the layer's own markers from a handler's response: they are not for it to set.
+pub(crate) fn remove_markers(parts: &mut response::Parts) {
+    parts.headers.remove(REPLAYED);
+    parts.headers.remove(REPLAY_BODY);
+}
+
+/// Tells whether a header field is kept: all are but those of the connection, of this one message,
+/// and of this one client's session.
+fn is_kept(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let never = [
+        // Of the connection (RFC 9110, section 7.6.1).
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        // Made anew by the server.
+        DATE,
+        CONTENT_LENGTH,
+        // A session must neither be handed out twice nor lie in a store.
+        SET_COOKIE,
+        REPLAYED,
+        REPLAY_BODY,
+    ];
+    !never.contains(name) && !is_named_by_connection(headers, name)
+}
+
+/// Tells whether `Connection` names this field as one for the next hop only.
+fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
+    let values = headers.get_all(CONNECTION).iter();
+    let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    options.any(|option| {
+        option
+            .trim_ascii()
+            .eq_ignore_ascii_case(name.as_str().as_bytes())
+    })
+}
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Marks a replay.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+/// Says of a replay that the body was not kept.
+const REPLAY_BODY: HeaderName = HeaderName::from_static("idempotency-replay-body");

@@ -1,0 +1,109 @@
+//! The words in which the layer and a store speak of a claim.
+
+use std::fmt;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use uuid::Uuid;
+
+use super::{Fingerprint, Record};
+
+/// What the layer asks a store to put down when it claims a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    owner: Owner,
+    fingerprint: Fingerprint,
+}
+
+impl Claim {
+    /// Creates the claim of this owner, for a request with this fingerprint.
+    pub fn new(owner: Owner, fingerprint: Fingerprint) -> Self {
+        Self { owner, fingerprint }
+    }
+
+    /// Returns who claims.
+    pub fn owner(&self) -> Owner {
+        self.owner
+    }
+
+    /// Returns the fingerprint of the request that claims.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+}
+
+/// The token that tells one claim of a key from every other: the fence of its lease.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Owner([u8; 16]);
+
+impl Owner {
+    /// Creates an owner that no other process or call has.
+    ///
+    /// The token is a UUID of version 8 (RFC 9562): 60 random bits drawn once a process, and a
+    /// counter. It need not be hard to guess, since it never leaves the store, and so it does not
+    /// pay for a random number from the system on every request.
+    #[allow(
+        clippy::new_without_default,
+        reason = "two owners are never equal, so none is a default"
+    )]
+    pub fn new() -> Self {
+        static PROCESS: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().0);
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&PROCESS.to_be_bytes());
+        bytes[8..].copy_from_slice(&count.to_be_bytes());
+        Self(Uuid::new_v8(bytes).into_bytes())
+    }
+
+    /// Creates an owner from bytes that [`Owner::as_bytes`] gave.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// Returns the token's bytes.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Owner({})", Uuid::from_bytes(self.0))
+    }
+}
+
+/// What a store found when it was asked to claim a key.
+#[derive(Clone, Debug)]
+pub enum Begin {
+    /// Nothing was there, and the key is now claimed.
+    Started,
+    /// Somebody else holds the key; this is the fingerprint of their request.
+    InProgress(Fingerprint),
+    /// The key has a record.
+    Completed(Record),
+}
+
+/// Whether a caller of `complete`, `renew` or `release` held the key, so that the step was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Held {
+    /// The key was held, and the step was taken.
+    Yes,
+    /// The lease had ended or the key is not the caller's; nothing was changed.
+    Lost,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_of_one_process_differ_and_are_uuids_of_version_8() {
+        let owners: Vec<_> = (0..1000).map(|_| Owner::new()).collect();
+        let distinct: std::collections::HashSet<_> = owners.iter().collect();
+        assert_eq!(distinct.len(), owners.len());
+        assert_eq!(Uuid::from_bytes(owners[0].0).get_version_num(), 8);
+    }
+}

@@ -1,0 +1,133 @@
+//! The store in the memory of one process.
+
+mod expiry;
+mod shared;
+mod slot;
+mod sweeper;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::shared::Shared;
+use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+
+/// A [`Store`] in the memory of one process: fast, not shared with other processes, not durable.
+///
+/// A clone works on the same records. The room that keys take is bounded, by default by 256 MiB:
+/// a store that is full drops what has ended and then refuses new claims, so that requests go
+/// through unprotected; records that were promised to earlier callers stay, and so do claims in
+/// progress.
+///
+/// Room is given back at most about a second after a record's ttl or a claim's lease has ended, by
+/// one task that runs on the tokio runtime of the first claim while the store is not empty. Time is
+/// tokio's, so that a test can pause it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_idempotency::{IdempotencyLayer, MemoryStore};
+///
+/// let store = MemoryStore::new().max_bytes(64 * 1024 * 1024);
+/// let layer = IdempotencyLayer::new(store.clone());
+/// assert_eq!(store.len(), 0);
+/// # let _ = layer;
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    shared: Arc<Shared>,
+}
+
+impl MemoryStore {
+    /// Creates an empty store that holds at most 256 MiB.
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared::new(256 * 1024 * 1024)),
+        }
+    }
+
+    /// Sets how many bytes keys and records may take before new claims are refused. Default: 256
+    /// MiB.
+    ///
+    /// Claims that were taken before the limit was reached may still complete up to 5 % beyond it.
+    /// The store is emptied: set the limit where the store is made.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `max_bytes` is below 4 KiB, in which hardly a record fits.
+    #[must_use]
+    pub fn max_bytes(self, max_bytes: usize) -> Self {
+        assert!(
+            max_bytes >= 4096,
+            "max_bytes is {max_bytes}, but a store needs room for records: give it at least 4096"
+        );
+        Self {
+            shared: Arc::new(Shared::new(max_bytes)),
+        }
+    }
+
+    /// Returns the number of keys in the store: claims in progress and records, with those that
+    /// have ended and still take room. Walks over all shards of the table.
+    pub fn len(&self) -> usize {
+        self.shared.len()
+    }
+
+    /// Tells whether no key is in the store.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Returns how many bytes keys and records take, as counted against the limit.
+    pub fn bytes(&self) -> usize {
+        self.shared.bytes()
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("len", &self.len())
+            .field("bytes", &self.bytes())
+            .finish()
+    }
+}
+
+impl Store for MemoryStore {
+    async fn begin(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> Result<Begin, StoreError> {
+        self.shared.begin(key, claim, lease)
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Held, StoreError> {
+        self.shared.complete(key, owner, record, ttl)
+    }
+
+    async fn renew(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> Result<Held, StoreError> {
+        Ok(self.shared.renew(key, owner, lease))
+    }
+
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+        Ok(self.shared.release(key, owner))
+    }
+}

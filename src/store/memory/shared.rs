@@ -1,0 +1,251 @@
+//! The table of the memory store and its accounts.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::super::{Begin, Claim, Held, Owner, Record, StoreError, StoreErrorKind};
+use super::expiry::{Expiry, Tick};
+use super::slot::{Slot, State};
+use super::sweeper;
+use crate::RecordKey;
+
+/// What the clones of a store share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    slots: DashMap<RecordKey, Slot>,
+    expiry: Mutex<Expiry>,
+    bytes: AtomicUsize,
+    max_bytes: usize,
+    start: Instant,
+    /// Wakes the sweeper when a key becomes due before all others, or the store is gone.
+    pub(super) wake: Arc<Notify>,
+}
+
+impl Shared {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            slots: DashMap::with_shard_amount(SHARDS),
+            expiry: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            max_bytes,
+            start: Instant::now(),
+            wake: Arc::default(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn begin(
+        self: &Arc<Self>,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> Result<Begin, StoreError> {
+        let now = self.now();
+        let deadline = after(now, lease);
+        let tick = tick_at(deadline);
+        let fresh = || Slot {
+            state: State::InProgress(Box::new(*claim)),
+            deadline,
+            tick,
+        };
+        let mut may_sweep = true;
+        loop {
+            match self.slots.entry(*key) {
+                Entry::Occupied(slot) if slot.get().is_live(now) => return Ok(slot.get().found()),
+                Entry::Occupied(mut slot) => {
+                    self.replace(slot.get_mut(), fresh());
+                    break;
+                }
+                Entry::Vacant(vacant) => {
+                    if self.bytes() < self.max_bytes {
+                        let slot = fresh();
+                        self.bytes.fetch_add(slot.size(), Ordering::Relaxed);
+                        vacant.insert(slot);
+                        break;
+                    }
+                }
+            }
+            // No entry is held here, so the sweep may take any. One chunk is all that a claim does
+            // for others: the sweeper does the rest.
+            if !(std::mem::take(&mut may_sweep) && self.sweep()) {
+                return Err(StoreErrorKind::Full.into());
+            }
+        }
+        self.watch(tick, *key);
+        Ok(Begin::Started)
+    }
+
+    pub(super) fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Held, StoreError> {
+        let now = self.now();
+        let Some(mut slot) = self.slots.get_mut(key) else {
+            return Ok(Held::Lost);
+        };
+        if !slot.is_held_by(owner, now) {
+            return Ok(Held::Lost);
+        }
+        let completed = Slot {
+            state: State::Completed(record.clone()),
+            deadline: after(now, ttl),
+            tick: slot.tick,
+        };
+        // Claims are refused at the limit; those taken before it may complete a little beyond.
+        let limit = self.max_bytes.saturating_add(self.max_bytes / 20);
+        if self.bytes().saturating_add(completed.size()) > limit {
+            return Err(StoreErrorKind::Full.into());
+        }
+        self.replace(&mut slot, completed);
+        self.hasten(key, slot);
+        Ok(Held::Yes)
+    }
+
+    pub(super) fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Held {
+        let now = self.now();
+        match self.slots.get_mut(key) {
+            Some(mut slot) if slot.is_held_by(owner, now) => {
+                slot.deadline = after(now, lease);
+                self.hasten(key, slot);
+                Held::Yes
+            }
+            _ => Held::Lost,
+        }
+    }
+
+    pub(super) fn release(&self, key: &RecordKey, owner: Owner) -> Held {
+        let now = self.now();
+        match self
+            .slots
+            .remove_if(key, |_, slot| slot.is_held_by(owner, now))
+        {
+            Some((_, slot)) => {
+                self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
+                Held::Yes
+            }
+            None => Held::Lost,
+        }
+    }
+
+    /// Looks at a chunk of the keys that are due, and tells whether there were any.
+    pub(super) fn sweep(&self) -> bool {
+        let now = self.now();
+        let due = self.expiry().pop_due(now_tick(now));
+        let Some((tick, keys)) = due else {
+            return false;
+        };
+        for key in keys {
+            let Entry::Occupied(mut slot) = self.slots.entry(key) else {
+                continue;
+            };
+            if slot.get().tick != tick {
+                continue;
+            }
+            if slot.get().is_live(now) {
+                // Completed or renewed since: to be looked at again when that ends.
+                let tick = tick_at(slot.get().deadline);
+                slot.get_mut().tick = tick;
+                self.expiry().push(tick, key);
+            } else {
+                let slot = slot.remove();
+                self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
+            }
+        }
+        true
+    }
+
+    /// Returns when the next key is due; `None` says that nothing is left, and that the next claim
+    /// starts another sweeper.
+    pub(super) fn next_sweep(&self) -> Option<Instant> {
+        let mut expiry = self.expiry();
+        let next = expiry.next();
+        expiry.swept = next.is_some();
+        next.map(|next| self.start + TICK * next)
+    }
+
+    pub(super) fn expiry(&self) -> MutexGuard<'_, Expiry> {
+        // Nothing that holds this lock can leave the buckets half-changed.
+        self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a key into the order of expiry, and sees to it that somebody looks there.
+    fn watch(self: &Arc<Self>, tick: Tick, key: RecordKey) {
+        let mut expiry = self.expiry();
+        let first = expiry.push(tick, key);
+        let start = !std::mem::replace(&mut expiry.swept, true);
+        drop(expiry);
+        if start {
+            sweeper::start(self);
+        } else if first {
+            self.wake.notify_one();
+        }
+    }
+
+    /// Moves a key forward in the order of expiry if it now ends before the bucket it is in.
+    fn hasten(&self, key: &RecordKey, mut slot: dashmap::mapref::one::RefMut<'_, RecordKey, Slot>) {
+        let tick = tick_at(slot.deadline);
+        if tick >= slot.tick {
+            return;
+        }
+        slot.tick = tick;
+        if self.expiry().push(tick, *key) {
+            self.wake.notify_one();
+        }
+    }
+
+    fn replace(&self, slot: &mut Slot, with: Slot) {
+        self.bytes.fetch_add(with.size(), Ordering::Relaxed);
+        let old = std::mem::replace(slot, with);
+        self.bytes.fetch_sub(old.size(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        nanos(self.start.elapsed())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.wake.notify_one();
+    }
+}
+
+fn after(now: u64, duration: Duration) -> u64 {
+    now.saturating_add(nanos(duration))
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// The first tick at which this point in time has passed.
+fn tick_at(deadline: u64) -> Tick {
+    Tick::try_from(deadline.div_ceil(nanos(TICK))).unwrap_or(Tick::MAX)
+}
+
+/// The last tick that has passed at this point in time.
+fn now_tick(now: u64) -> Tick {
+    Tick::try_from(now / nanos(TICK)).unwrap_or(Tick::MAX)
+}
+
+/// The width of a bucket: how long after its end a key may still take room.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Many small shards, so that one that grows moves few slots and holds few others up.
+const SHARDS: usize = 256;

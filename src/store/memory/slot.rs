@@ -1,0 +1,58 @@
+//! What the memory store keeps under a key.
+
+use super::super::{Begin, Claim, Owner, Record};
+use super::expiry::Tick;
+
+/// The state of a key, until when it lasts, and where the key stands in the order of expiry.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) state: State,
+    /// The end of the lease or of the ttl, in nanoseconds from the start of the store.
+    pub(super) deadline: u64,
+    /// The bucket that holds the key; an entry in any other is a leftover.
+    pub(super) tick: Tick,
+}
+
+/// A claim is boxed to keep the slot small: there are few of them, and many records.
+#[derive(Debug)]
+pub(super) enum State {
+    InProgress(Box<Claim>),
+    Completed(Record),
+}
+
+impl Slot {
+    /// Tells whether the lease or the ttl still lasts.
+    pub(super) fn is_live(&self, now: u64) -> bool {
+        now < self.deadline
+    }
+
+    /// Tells whether the key is claimed by this owner, and the lease still lasts.
+    pub(super) fn is_held_by(&self, owner: Owner, now: u64) -> bool {
+        match &self.state {
+            State::InProgress(claim) => claim.owner() == owner && self.is_live(now),
+            State::Completed(_) => false,
+        }
+    }
+
+    /// Returns what a claim finds here.
+    pub(super) fn found(&self) -> Begin {
+        match &self.state {
+            State::InProgress(claim) => Begin::InProgress(claim.fingerprint()),
+            State::Completed(record) => Begin::Completed(record.clone()),
+        }
+    }
+
+    /// Returns the room that the slot takes, in bytes.
+    pub(super) fn size(&self) -> usize {
+        match &self.state {
+            State::InProgress(_) => OVERHEAD + size_of::<Claim>(),
+            State::Completed(record) => OVERHEAD + record.as_bytes().len(),
+        }
+    }
+}
+
+/// What a key costs beside its record: its place in the table, which is filled by two thirds on
+/// average, its place in the order of expiry, and what the allocator adds.
+const OVERHEAD: usize = (size_of::<crate::RecordKey>() + size_of::<Slot>()) * 3 / 2
+    + size_of::<crate::RecordKey>()
+    + 2 * size_of::<usize>();

@@ -1,0 +1,168 @@
+//! The seam between the layer and the place where it keeps its records.
+//!
+//! An application picks a store and gives it to [`IdempotencyLayer::new`]; only the author of a
+//! store needs more from this module. [`Store`] has the contract, and `examples/custom_store.rs`
+//! is a whole store in under 80 lines.
+//!
+//! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
+
+mod claim;
+mod dynamic;
+mod error;
+mod fingerprint;
+#[cfg(feature = "memory")]
+pub(crate) mod memory;
+mod record;
+mod record_key;
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use self::claim::{Begin, Claim, Held, Owner};
+pub use self::dynamic::DynStore;
+pub use self::error::{StoreError, StoreErrorKind};
+pub use self::fingerprint::Fingerprint;
+#[cfg(feature = "memory")]
+pub use self::memory::MemoryStore;
+pub use self::record::{MalformedRecord, Record};
+pub use self::record_key::RecordKey;
+
+/// A place that keeps claims and records by [`RecordKey`].
+///
+/// A store states facts; the layer decides what they mean for a request. A key is in one of three
+/// states:
+///
+/// ```text
+///            begin                       complete
+///   absent ─────────▶ in progress ─────────────────▶ completed
+///      ▲                │  ▲  │                          │
+///      │   release, or  │  └──┘ renew                    │ its ttl
+///      └─ lease ends ───┘                                │ ends
+///      └─────────────────────────────────────────────────┘
+/// ```
+///
+/// # What a store promises
+///
+/// - Each method is one atomic step: of any number of concurrent `begin` calls for an absent key,
+///   exactly one is answered [`Begin::Started`].
+/// - `complete`, `renew` and `release` act only while the key is in progress under the owner that
+///   they are given, and its lease has not ended. Otherwise they change nothing and answer
+///   [`Held::Lost`].
+/// - A lease or a ttl that ended is as good as absent from that moment on: `begin` starts anew. It
+///   lasts at least as long as it was asked for, give or take the clock's precision. Its room is
+///   given back in time, without a request coming in.
+/// - A record comes back as it was given, byte for byte.
+/// - A record in the store is never replaced before its ttl ends, nor dropped to make room for
+///   others: a store that is full refuses new claims, with [`StoreErrorKind::Full`].
+/// - Time is the store's own, so that the clocks of several processes do not matter.
+///
+/// # Cancellation
+///
+/// The layer drops a future of the store that takes longer than its `store_timeout`. The step may
+/// then have been taken or not; either is fine, but not a half of it.
+///
+/// # Clones and wrappers
+///
+/// A clone of a store, where it has one, works on the same records. `Arc<S>` is a store where `S`
+/// is one, and [`DynStore`] is a store whose type is chosen at run time.
+pub trait Store: Send + Sync + 'static {
+    /// Claims a key, or tells what is there.
+    ///
+    /// # Behavior
+    ///
+    /// - Absent: the key is in progress for `lease` under the claim's owner, and
+    ///   [`Begin::Started`] is returned.
+    /// - In progress: returns [`Begin::InProgress`] with the fingerprint of the claim that holds it.
+    ///   Its lease is not prolonged.
+    /// - Completed: returns [`Begin::Completed`] with the record. Its ttl is not prolonged.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Full`] if there is no room, [`StoreErrorKind::Corrupt`] if there is
+    /// something under the key that can't be read (it is left there), otherwise whatever befell the
+    /// store. The layer then runs the handler unprotected.
+    fn begin(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Begin, StoreError>> + Send;
+
+    /// Turns a claim into a record that is kept for `ttl` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever befell the store; the key is then still in progress, as far as the store can tell.
+    /// The layer tries again in the background, and after [`StoreErrorKind::Full`] once more at once
+    /// without the body.
+    fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+
+    /// Prolongs a claim to `lease` from now on.
+    ///
+    /// # Errors
+    ///
+    /// Whatever befell the store. The layer tries again while the lease lasts.
+    fn renew(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+
+    /// Gives a claim up, so that the key is absent again.
+    ///
+    /// # Errors
+    ///
+    /// Whatever befell the store; the key then becomes free when the lease ends.
+    fn release(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+}
+
+#[deny(clippy::missing_trait_methods)]
+impl<S: Store + ?Sized> Store for Arc<S> {
+    fn begin(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Begin, StoreError>> + Send {
+        S::begin(self, key, claim, lease)
+    }
+
+    fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+        S::complete(self, key, owner, record, ttl)
+    }
+
+    fn renew(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+        S::renew(self, key, owner, lease)
+    }
+
+    fn release(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+        S::release(self, key, owner)
+    }
+}

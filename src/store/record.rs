@@ -1,0 +1,283 @@
+//! A kept response, in one flat buffer.
+
+use std::fmt;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use super::Fingerprint;
+
+/// A kept response: status, header fields and body, with the fingerprint of its request.
+///
+/// A record is one flat buffer ([`Record::as_bytes`]), which any store can keep as it is; its
+/// layout is versioned and documented below. A clone shares the buffer.
+///
+/// # Layout
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | version of the layout: 1 |
+/// | 1 | 1 if the body was kept, 0 if it was left out |
+/// | 2 | status code |
+/// | 32 | fingerprint |
+/// | 4 | length of the header fields in bytes |
+/// | … | header fields, in order: length of the name (2), length of the value (4), name, value |
+/// | … | body, to the end |
+///
+/// Numbers are big-endian.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record(
+    // Built by `new` or checked by `from_bytes`, so that the accessors can rely on the layout.
+    Bytes,
+);
+
+impl Record {
+    /// Creates a record. A body of `None` says that it was left out.
+    ///
+    /// The header fields are kept in the order given, repeated names and values that are not UTF-8
+    /// included.
+    pub fn new<'a>(
+        fingerprint: Fingerprint,
+        status: StatusCode,
+        fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        body: Option<&[u8]>,
+    ) -> Self {
+        let body_len = body.map_or(0, <[u8]>::len);
+        let mut flat = Vec::with_capacity(HEAD + USUAL_FIELDS + body_len);
+        flat.push(VERSION);
+        flat.push(u8::from(body.is_some()));
+        flat.extend_from_slice(&status.as_u16().to_be_bytes());
+        flat.extend_from_slice(fingerprint.as_bytes());
+        flat.extend_from_slice(&[0; 4]);
+        for (name, value) in fields {
+            // `HeaderName` is limited to 64 KiB, and a whole header block is far below 4 GiB.
+            flat.extend_from_slice(&(name.as_str().len() as u16).to_be_bytes());
+            flat.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            flat.extend_from_slice(name.as_str().as_bytes());
+            flat.extend_from_slice(value.as_bytes());
+        }
+        let fields_len = (flat.len() - HEAD) as u32;
+        flat[HEAD - 4..HEAD].copy_from_slice(&fields_len.to_be_bytes());
+        flat.extend_from_slice(body.unwrap_or_default());
+        // A record lives for a day: it takes no more room than it needs.
+        Self(flat.into_boxed_slice().into())
+    }
+
+    /// Creates a record from bytes that [`Record::as_bytes`] gave, without copying them.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`MalformedRecord`] if the bytes are not of the layout above.
+    pub fn from_bytes(bytes: Bytes) -> Result<Self, MalformedRecord> {
+        let flat = &bytes[..];
+        let version = *flat.first().ok_or(MalformedRecord)?;
+        let fields_len = flat.get(HEAD - 4..HEAD).ok_or(MalformedRecord)?;
+        let body_start = HEAD + be_u32(fields_len) as usize;
+        if version != VERSION || flat[1] > 1 || body_start > flat.len() {
+            return Err(MalformedRecord);
+        }
+        if flat[1] == 0 && body_start != flat.len() {
+            return Err(MalformedRecord);
+        }
+        StatusCode::from_u16(be_u16(&flat[2..4])).map_err(|_| MalformedRecord)?;
+
+        let record = Self(bytes);
+        let mut at = HEAD;
+        while at < body_start {
+            let field = record.field(at, body_start).ok_or(MalformedRecord)?;
+            at = field.end;
+        }
+        Ok(record)
+    }
+
+    /// Returns the flat form.
+    pub fn as_bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// Returns the fingerprint of the request that this is the response to.
+    pub fn fingerprint(&self) -> Fingerprint {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(&self.0[4..36]);
+        Fingerprint::from_bytes(bytes)
+    }
+
+    /// Returns the status.
+    pub fn status(&self) -> StatusCode {
+        // Taken from a `StatusCode` by `new`, and checked by `from_bytes`.
+        StatusCode::from_u16(be_u16(&self.0[2..4])).unwrap_or_default()
+    }
+
+    /// Returns the header fields in order. The values share the record's buffer.
+    pub fn fields(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> + '_ {
+        let end = self.body_start();
+        let mut at = HEAD;
+        std::iter::from_fn(move || {
+            let field = (at < end).then(|| self.field(at, end))??;
+            at = field.end;
+            Some((field.name, field.value))
+        })
+    }
+
+    /// Returns the body, which shares the record's buffer, or `None` if it was left out.
+    pub fn body(&self) -> Option<Bytes> {
+        (self.0[1] == 1).then(|| self.0.slice(self.body_start()..))
+    }
+
+    /// Returns this record without its body.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        let mut flat = self.0[..self.body_start()].to_vec();
+        flat[1] = 0;
+        Self(flat.into())
+    }
+
+    fn body_start(&self) -> usize {
+        HEAD + be_u32(&self.0[HEAD - 4..HEAD]) as usize
+    }
+
+    /// Reads the header field at this place, if there is a whole and valid one before the end.
+    fn field(&self, at: usize, end: usize) -> Option<Field> {
+        let lengths = self.0.get(at..at + FIELD)?;
+        let name_at = at + FIELD;
+        let value_at = name_at + be_u16(&lengths[..2]) as usize;
+        let field_end = value_at.checked_add(be_u32(&lengths[2..]) as usize)?;
+        if field_end > end {
+            return None;
+        }
+        Some(Field {
+            name: HeaderName::from_bytes(&self.0[name_at..value_at]).ok()?,
+            value: HeaderValue::from_maybe_shared(self.0.slice(value_at..field_end)).ok()?,
+            end: field_end,
+        })
+    }
+}
+
+impl fmt::Debug for Record {
+    /// Shows sizes only: headers and body may hold what does not belong into a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record")
+            .field("status", &self.status().as_u16())
+            .field("fingerprint", &self.fingerprint())
+            .field("fields", &self.fields().count())
+            .field("body", &self.body().map(|body| body.len()))
+            .finish()
+    }
+}
+
+struct Field {
+    name: HeaderName,
+    value: HeaderValue,
+    end: usize,
+}
+
+/// Bytes that are no [`Record`]: damaged, or of a version of the layout that is not known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MalformedRecord;
+
+impl fmt::Display for MalformedRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes are damaged or of an unknown version of the record layout")
+    }
+}
+
+impl std::error::Error for MalformedRecord {}
+
+/// Reads a big-endian number from two bytes.
+fn be_u16(bytes: &[u8]) -> u16 {
+    u16::from_be_bytes([bytes[0], bytes[1]])
+}
+
+/// Reads a big-endian number from four bytes.
+fn be_u32(bytes: &[u8]) -> u32 {
+    u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+}
+
+const VERSION: u8 = 1;
+
+/// Length of what comes before the header fields.
+const HEAD: usize = 1 + 1 + 2 + 32 + 4;
+
+/// Room for the header fields of a usual response, so that the buffer need not grow.
+const USUAL_FIELDS: usize = 256;
+
+/// Length of what comes before a field's name.
+const FIELD: usize = 2 + 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn sample(body: Option<&[u8]>) -> (HeaderMap, Record) {
+        let mut headers = HeaderMap::new();
+        headers.append("link", HeaderValue::from_static("</a>, </b>"));
+        headers.append("link", HeaderValue::from_static("</c>"));
+        headers.append(
+            "x-latin",
+            HeaderValue::from_bytes(b"caf\xe9").expect("a value"),
+        );
+        headers.append("x-empty", HeaderValue::from_static(""));
+        let record = Record::new(
+            Fingerprint::from_bytes([7; 32]),
+            StatusCode::CREATED,
+            &headers,
+            body,
+        );
+        (headers, record)
+    }
+
+    #[test]
+    fn a_record_comes_back_from_its_bytes() {
+        for body in [None, Some(&b""[..]), Some(&b"\x00\xff body"[..])] {
+            let (headers, record) = sample(body);
+            let record = Record::from_bytes(record.as_bytes().clone()).expect("a whole record");
+            assert_eq!(record.status(), StatusCode::CREATED);
+            assert_eq!(record.fingerprint(), Fingerprint::from_bytes([7; 32]));
+            assert_eq!(record.body().as_deref(), body);
+            assert_eq!(record.fields().collect::<Vec<_>>().len(), 4);
+            let restored: HeaderMap = record.fields().fold(HeaderMap::new(), |mut map, (n, v)| {
+                map.append(n, v);
+                map
+            });
+            assert_eq!(restored, headers);
+        }
+    }
+
+    #[test]
+    fn a_record_cut_anywhere_before_its_body_is_malformed() {
+        let (_, record) = sample(Some(b""));
+        let flat = record.as_bytes();
+        for end in 0..flat.len() {
+            assert_eq!(
+                Record::from_bytes(flat.slice(..end)),
+                Err(MalformedRecord),
+                "cut at {end}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_damaged_byte_never_panics_and_another_version_is_malformed() {
+        let (_, record) = sample(Some(b"body"));
+        for at in 0..record.as_bytes().len() {
+            for bit in 0..8 {
+                let mut flat = record.as_bytes().to_vec();
+                flat[at] ^= 1 << bit;
+                if let Ok(read) = Record::from_bytes(flat.into()) {
+                    assert_ne!(at, 0, "another version was read");
+                    let _ = (read.status(), read.fields().count(), read.body());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_record_can_lose_its_body() {
+        let (headers, record) = sample(Some(b"body"));
+        let record = record.without_body();
+        assert_eq!(record.body(), None);
+        assert_eq!(record.fields().count(), headers.len());
+        assert_eq!(Record::from_bytes(record.as_bytes().clone()), Ok(record));
+    }
+}

@@ -1,0 +1,44 @@
+//! The log events of the crate: all there are, and none without the feature `tracing`.
+//!
+//! They name a record by its hash; a key, a credential or a body never appears.
+
+#![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
+
+use crate::store::{RecordKey, StoreError};
+
+/// A request has a key, and nobody can tell whose it is. Told once a process.
+pub(crate) fn no_caller() {
+    #[cfg(feature = "tracing")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(
+                "a request has an idempotency key but no credential that tells its caller, and \
+                 goes through unprotected; set IdempotencyLayer::caller (told once)"
+            );
+        });
+    }
+}
+
+/// A step of the store failed.
+pub(crate) fn store_failed(step: &'static str, key: &RecordKey, error: &StoreError) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        step,
+        record = %key,
+        error = error as &(dyn std::error::Error + 'static),
+        "the idempotency store failed"
+    );
+}
+
+/// A lease ended under a handler that is still running.
+pub(crate) fn lease_lost(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(record = %key, "the lease of an idempotency key was lost");
+}
+
+/// A client left, and its request goes on in the background.
+pub(crate) fn detached() {
+    #[cfg(feature = "tracing")]
+    tracing::debug!("the client left; its request goes on in the background");
+}
