@@ -50,7 +50,7 @@ impl MemoryStore {
     /// MiB.
     ///
     /// Claims that were taken before the limit was reached may still complete up to 5 % beyond it.
-    /// The store is emptied: set the limit where the store is made.
+    /// The limit is one for all clones.
     ///
     /// # Panics
     ///
@@ -61,9 +61,8 @@ impl MemoryStore {
             max_bytes >= 4096,
             "max_bytes is {max_bytes}, but a store needs room for records: give it at least 4096"
         );
-        Self {
-            shared: Arc::new(Shared::new(max_bytes)),
-        }
+        self.shared.set_max_bytes(max_bytes);
+        self
     }
 
     /// Returns the number of keys in the store: claims in progress and records, with those that

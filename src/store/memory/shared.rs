@@ -21,7 +21,7 @@ pub(super) struct Shared {
     slots: DashMap<RecordKey, Slot>,
     expiry: Mutex<Expiry>,
     bytes: AtomicUsize,
-    max_bytes: usize,
+    max_bytes: AtomicUsize,
     start: Instant,
     /// Wakes the sweeper when a key becomes due before all others, or the store is gone.
     pub(super) wake: Arc<Notify>,
@@ -33,7 +33,7 @@ impl Shared {
             slots: DashMap::with_shard_amount(SHARDS),
             expiry: Mutex::default(),
             bytes: AtomicUsize::new(0),
-            max_bytes,
+            max_bytes: AtomicUsize::new(max_bytes),
             start: Instant::now(),
             wake: Arc::default(),
         }
@@ -45,6 +45,14 @@ impl Shared {
 
     pub(super) fn bytes(&self) -> usize {
         self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_max_bytes(&self, max_bytes: usize) {
+        self.max_bytes.store(max_bytes, Ordering::Relaxed);
+    }
+
+    fn max_bytes(&self) -> usize {
+        self.max_bytes.load(Ordering::Relaxed)
     }
 
     pub(super) fn begin(
@@ -70,7 +78,7 @@ impl Shared {
                     break;
                 }
                 Entry::Vacant(vacant) => {
-                    if self.bytes() < self.max_bytes {
+                    if self.bytes() < self.max_bytes() {
                         let slot = fresh();
                         self.bytes.fetch_add(slot.size(), Ordering::Relaxed);
                         vacant.insert(slot);
@@ -108,7 +116,8 @@ impl Shared {
             tick: slot.tick,
         };
         // Claims are refused at the limit; those taken before it may complete a little beyond.
-        let limit = self.max_bytes.saturating_add(self.max_bytes / 20);
+        let max_bytes = self.max_bytes();
+        let limit = max_bytes.saturating_add(max_bytes / 20);
         if self.bytes().saturating_add(completed.size()) > limit {
             return Err(StoreErrorKind::Full.into());
         }
