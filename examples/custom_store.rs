@@ -1,0 +1,155 @@
+//! A store of one's own: a table behind a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+
+struct TableStore(Arc<Mutex<HashMap<RecordKey, Row>>>);
+
+/// A claim, and its record once it is completed. At its end it is as good as absent.
+struct Row {
+    claim: Claim,
+    record: Option<Record>,
+    end: Instant,
+}
+
+impl TableStore {
+    /// Must be called on a tokio runtime, where a task gives the room of ended rows back.
+    fn new() -> Self {
+        let store = Self(Arc::default());
+        let table = Arc::downgrade(&store.0);
+        tokio::spawn(async move {
+            while let Some(table) = table.upgrade() {
+                table.lock().await.retain(|_, row| Instant::now() < row.end);
+                tokio::time::sleep(Duration::from_secs(10)).await;
+            }
+        });
+        store
+    }
+
+    /// Changes a row if it is still this owner's claim: the fence.
+    async fn if_held(&self, key: &RecordKey, owner: Owner, change: impl FnOnce(&mut Row)) -> Held {
+        let mut table = self.0.lock().await;
+        let row = table.get_mut(key).filter(|row| Instant::now() < row.end);
+        let row = row.filter(|row| row.record.is_none() && row.claim.owner() == owner);
+        row.map(change).map_or(Held::Lost, |()| Held::Yes)
+    }
+}
+
+type Answer<T> = Result<T, StoreError>;
+
+impl Store for TableStore {
+    async fn begin(&self, key: &RecordKey, claim: &Claim, lease: Duration) -> Answer<Begin> {
+        let mut table = self.0.lock().await;
+        let row = table.get(key).filter(|row| Instant::now() < row.end);
+        let (claim, record, end) = match row.map(|row| (row.claim, &row.record)) {
+            Some((_, Some(record))) => return Ok(Begin::Completed(record.clone())),
+            Some((first, None)) => return Ok(Begin::InProgress(first.fingerprint())),
+            None => (*claim, None, Instant::now() + lease),
+        };
+        table.insert(*key, Row { claim, record, end });
+        Ok(Begin::Started)
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> Answer<Held> {
+        let completed = (Some(record.clone()), Instant::now() + ttl);
+        let change = |row: &mut Row| (row.record, row.end) = completed;
+        Ok(self.if_held(key, owner, change).await)
+    }
+
+    async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Held> {
+        let end = Instant::now() + lease;
+        Ok(self.if_held(key, owner, |row| row.end = end).await)
+    }
+
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Answer<Held> {
+        let end = Instant::now();
+        Ok(self.if_held(key, owner, |row| row.end = end).await)
+    }
+}
+
+// That was the store. The rest checks it.
+
+use http::{Method, StatusCode, Uri};
+use tower_idempotency::store::Fingerprint;
+use tower_idempotency::{CallerId, IdempotencyKey};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Time passes only where everybody waits.
+    tokio::time::pause();
+    let (lease, ttl) = (Duration::from_secs(60), Duration::from_secs(24 * 60 * 60));
+    let store = TableStore::new();
+    let key = RecordKey::new(&CallerId::new("alice"), &IdempotencyKey::new("order-1")?);
+    let request = Fingerprint::new(&Method::POST, &Uri::from_static("/vms"));
+    let record = Record::new(request, StatusCode::CREATED, [], Some(b"a VM"));
+    let [first, second] = [Owner::new(), Owner::new()].map(|owner| Claim::new(owner, request));
+
+    // One owner at a time.
+    assert!(matches!(
+        store.begin(&key, &first, lease).await?,
+        Begin::Started
+    ));
+    assert!(
+        matches!(store.begin(&key, &second, lease).await?, Begin::InProgress(of) if of == request)
+    );
+    // Renewed halfway, a claim lasts beyond its first end, and then it is another's.
+    tokio::time::sleep(lease / 2).await;
+    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Yes);
+    tokio::time::sleep(lease * 3 / 4).await;
+    assert!(matches!(
+        store.begin(&key, &second, lease).await?,
+        Begin::InProgress(_)
+    ));
+    tokio::time::sleep(lease / 4).await;
+    assert!(matches!(
+        store.begin(&key, &second, lease).await?,
+        Begin::Started
+    ));
+    // The owner that lost it can neither complete nor release it.
+    assert_eq!(
+        store.complete(&key, first.owner(), &record, ttl).await?,
+        Held::Lost
+    );
+    assert_eq!(store.release(&key, first.owner()).await?, Held::Lost);
+    // Released, the key is free; completed, it has its record, until the ttl ends.
+    assert_eq!(store.release(&key, second.owner()).await?, Held::Yes);
+    assert!(matches!(
+        store.begin(&key, &first, lease).await?,
+        Begin::Started
+    ));
+    assert_eq!(
+        store.complete(&key, first.owner(), &record, ttl).await?,
+        Held::Yes
+    );
+    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Lost);
+    tokio::time::sleep(ttl - Duration::from_millis(2)).await;
+    assert!(
+        matches!(store.begin(&key, &second, lease).await?, Begin::Completed(kept) if kept == record)
+    );
+    tokio::time::sleep(Duration::from_millis(2)).await;
+    assert!(matches!(
+        store.begin(&key, &second, lease).await?,
+        Begin::Started
+    ));
+    // The room of a claim that nobody ends is given back, without anybody asking.
+    tokio::time::sleep(lease * 2).await;
+    assert!(store.0.lock().await.is_empty());
+    println!("The store keeps its promises.");
+    Ok(())
+}
+
+#[test]
+fn the_store_keeps_its_promises() -> Result<(), Box<dyn std::error::Error>> {
+    main()
+}

@@ -1,0 +1,87 @@
+//! The layer on hyper alone, without a framework.
+//!
+//! ```text
+//! cargo run --example hyper
+//! ```
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tower::{ServiceBuilder, service_fn};
+use tower_idempotency::{IdempotencyKey, IdempotencyLayer, MemoryStore, RequestBody};
+
+/// The handler: an ordinary function over a request whose body the layer has wrapped.
+async fn pay(request: Request<RequestBody<Incoming>>) -> Result<Response<Full<Bytes>>, Infallible> {
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The validated key, for example to hand on to a payment provider.
+    let key = request.extensions().get::<IdempotencyKey>();
+    let key = key.map_or("no key", IdempotencyKey::as_str);
+    println!("paid: {} {} ({key})", request.method(), request.uri());
+    let mut response = Response::new(Full::from("paid\n"));
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let address = "127.0.0.1:3001";
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    println!("To try, twice:");
+    println!("  curl -i -X POST {address}/pay -H 'x-api-key: me' -H 'idempotency-key: order-1'");
+
+    let idempotency = IdempotencyLayer::new(MemoryStore::new());
+    let detached = idempotency.detached();
+    let service = ServiceBuilder::new()
+        .layer(idempotency)
+        .service(service_fn(pay));
+
+    let server = auto::Builder::new(TokioExecutor::new());
+    let graceful = GracefulShutdown::new();
+    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                // Such as too many open files: gone when connections are closed.
+                Err(error) => {
+                    eprintln!("cannot accept a connection: {error}");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    continue;
+                }
+            },
+            signal = ctrl_c.as_mut() => {
+                signal?;
+                break;
+            }
+        };
+        let service = TowerToHyperService::new(service.clone());
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection.into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                eprintln!("a connection failed: {error}");
+            }
+        });
+    }
+
+    println!("Shutting down.");
+    drop(listener);
+    tokio::time::timeout(Duration::from_secs(30), graceful.shutdown())
+        .await
+        .map_err(|_| "connections are still open")?;
+    detached.wait(Duration::from_secs(30)).await?;
+    Ok(())
+}
