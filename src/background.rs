@@ -62,6 +62,10 @@ impl Detached {
     /// # Panics
     ///
     /// Panics outside a tokio runtime with time enabled.
+    ///
+    /// # Cancellation
+    ///
+    /// The wait can be dropped at any time; the work goes on.
     pub async fn wait(&self, limit: Duration) -> Result<(), Unfinished> {
         let idle = async {
             loop {

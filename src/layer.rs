@@ -15,7 +15,20 @@ use crate::{CallerId, Store};
 
 /// A layer that makes a retried write happen once.
 ///
-/// See the [crate docs](crate) for what it does and an example.
+/// See the [crate docs](crate) for what it does. Each setting has a default that suits a public API.
+/// A clone has the same store, and so do all services of the layer.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{IdempotencyLayer, MemoryStore};
+///
+/// let layer = IdempotencyLayer::new(MemoryStore::new())
+///     .ttl(Duration::from_secs(7 * 24 * 60 * 60))
+///     .require_key(true);
+/// # let _ = layer;
+/// ```
 #[must_use]
 pub struct IdempotencyLayer<St> {
     store: Arc<St>,
@@ -24,7 +37,7 @@ pub struct IdempotencyLayer<St> {
 }
 
 impl<St: Store> IdempotencyLayer<St> {
-    /// Creates a layer that keeps its records in this store.
+    /// Creates a layer that keeps its records in this store, with all settings at their defaults.
     pub fn new(store: St) -> Self {
         Self {
             store: Arc::new(store),
@@ -98,6 +111,8 @@ impl<St: Store> IdempotencyLayer<St> {
     }
 
     /// Sets the header that the key is read from. Default: `Idempotency-Key`.
+    ///
+    /// The headers of a replay, such as `Idempotency-Replayed`, keep their names.
     pub fn header_name(mut self, header_name: HeaderName) -> Self {
         self.config.header_name = header_name;
         self
@@ -131,7 +146,8 @@ impl<St: Store> IdempotencyLayer<St> {
 
     /// Returns a handle to wait, at shutdown, for the work whose client has left.
     ///
-    /// It stands for the work of this layer, its clones, and all their services.
+    /// It stands for the work of this layer, its clones, and all their services. See [`Detached`]
+    /// for an example.
     pub fn detached(&self) -> Detached {
         self.detached.clone()
     }

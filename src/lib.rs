@@ -1,4 +1,100 @@
 //! Tower middleware that makes a retried write happen once.
+//!
+//! A client sends a write with an `Idempotency-Key` header, and sends it again with the same key
+//! when the answer got lost. [`IdempotencyLayer`] goes round any Tower service of HTTP requests (an
+//! axum `Router`, a hyper service) and sees to it that the handler runs once: a retry gets the first
+//! response again. It follows the [IETF draft].
+//!
+//! [IETF draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
+//!
+//! # Example
+//!
+//! ```
+//! use axum::{Router, body::Body, routing::post};
+//! use http::Request;
+//! use tower::ServiceExt;
+//! use tower_idempotency::{IdempotencyLayer, MemoryStore};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), axum::BoxError> {
+//! let app: Router = Router::new()
+//!     .route("/vms", post(async || "created"))
+//!     .layer(IdempotencyLayer::new(MemoryStore::new()));
+//!
+//! for replayed in [false, true] {
+//!     let request = Request::post("/vms")
+//!         .header("x-api-key", "alice-key")
+//!         .header("idempotency-key", "order-1")
+//!         .body(Body::empty())?;
+//!     let response = app.clone().oneshot(request).await?;
+//!     assert_eq!(response.headers().contains_key("idempotency-replayed"), replayed);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The layer belongs inside authentication and rate limiting, outside compression, and with axum on
+//! the outer `Router`, not on one that is then nested. The [README] says why.
+//!
+//! [README]: https://docs.rs/crate/tower-idempotency/latest
+//!
+//! # How a request travels
+//!
+//! 1. **Is it ours?** A method that is not guarded, or no key: the inner service is called, and
+//!    nothing else happens.
+//! 2. **The key** is read and checked: an [`IdempotencyKey`]. An invalid one is refused.
+//! 3. **The caller** is told, by default from the credentials in the headers: a [`CallerId`]. With
+//!    the key, it makes the [`RecordKey`], under which the store is asked.
+//! 4. **The store** claims the key for this request, or says what is there: a request in progress
+//!    (refused), or a record (replayed; refused if it is of another method or target).
+//! 5. **The handler** runs, once. Its claim is a lease, which is renewed meanwhile. If the client
+//!    leaves, the handler is carried on to its end in the background: see [`Detached`].
+//! 6. **The response** is kept if [`is_storable`] or a rule of your own says so, and goes out
+//!    unchanged. Otherwise, the key is free again.
+//!
+//! # Outcomes
+//!
+//! The response to a write has its [`Outcome`] in the extensions, for logs and metrics.
+//!
+//! | what arrives | what happens | [`Outcome`] |
+//! |---|---|---|
+//! | a method that is not guarded, such as GET | passes through | [`PassedThrough`](Outcome::PassedThrough) |
+//! | a write without a key | passes through unprotected; 400 with [`require_key`] | [`PassedThrough`](Outcome::PassedThrough), [`MissingKey`](Outcome::MissingKey) |
+//! | an invalid key, or more than one | 400 | [`InvalidKey`](Outcome::InvalidKey) |
+//! | a key, but no caller can be told | passes through unprotected | [`PassedThrough`](Outcome::PassedThrough) |
+//! | a key for the first time | the handler runs, its response is kept | [`Kept`](Outcome::Kept), [`Recording`](Outcome::Recording) |
+//! | the same, and the body is over [`max_response_bytes`] | the handler runs, status and headers are kept | [`KeptWithoutBody`](Outcome::KeptWithoutBody) |
+//! | the same, and the response is not to be kept | the handler runs, the key is free again | [`NotKept`](Outcome::NotKept) |
+//! | again, done | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
+//! | again, the first one is still running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
+//! | again, for another method or target | 422 | [`Mismatch`](Outcome::Mismatch) |
+//! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most | [`StoreFailed`](Outcome::StoreFailed) |
+//!
+//! An error or a panic of the inner service reaches the caller unchanged, and frees the key.
+//! Refusals are problem details (RFC 9457) with a stable `code`.
+//!
+//! [`require_key`]: IdempotencyLayer::require_key
+//! [`max_response_bytes`]: IdempotencyLayer::max_response_bytes
+//! [`store_timeout`]: IdempotencyLayer::store_timeout
+//!
+//! # Stores
+//!
+//! | store | durable | shared between processes | feature |
+//! |---|---|---|---|
+//! | `MemoryStore` | no | no | `memory` |
+//! | your own [`Store`] | as you make it | as you make it | none |
+//!
+//! [`DynStore`](store::DynStore) hides which of them an application has chosen at run time.
+//!
+//! # Features
+//!
+//! | feature | default | pulls in | without it |
+//! |---|---|---|---|
+//! | `memory` | yes | `dashmap` | there is no `MemoryStore` |
+//! | `tracing` | no | `tracing`, without its macros | nothing is logged; [`Outcome`] still tells |
+//!
+//! # Minimum supported Rust version
+//!
+//! Rust 1.85, which is the highest `rust-version` in the metadata of the crate's dependencies.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -30,5 +126,12 @@ pub use self::outcome::{NotKept, Outcome, Unguarded};
 pub use self::service::Idempotency;
 pub use self::storable::{DoNotStore, is_storable};
 #[cfg(feature = "memory")]
+#[doc(inline)]
 pub use self::store::MemoryStore;
+#[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
+
+/// Has the tests compile the README's code.
+#[cfg(all(doctest, feature = "memory"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

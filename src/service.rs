@@ -22,6 +22,13 @@ use crate::{IdempotencyKey, RequestBody, ResponseBody, Store, trace};
 /// The service that [`IdempotencyLayer`](crate::IdempotencyLayer) puts around another.
 ///
 /// See the [crate docs](crate) for what it does and an example.
+///
+/// Its error is the inner service's own, unchanged: a refusal is a response. It is ready when the
+/// inner service is.
+///
+/// # Cancellation
+///
+/// See [`ResponseFuture`].
 pub struct Idempotency<S, St> {
     inner: S,
     setup: Arc<Setup<St>>,

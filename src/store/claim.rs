@@ -8,7 +8,9 @@ use uuid::Uuid;
 
 use super::{Fingerprint, Record};
 
-/// What the layer asks a store to put down when it claims a key.
+/// What the layer asks a store to put down when it claims a key, with [`Store::begin`].
+///
+/// [`Store::begin`]: super::Store::begin
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Claim {
     owner: Owner,
@@ -33,6 +35,8 @@ impl Claim {
 }
 
 /// The token that tells one claim of a key from every other: the fence of its lease.
+///
+/// The layer makes one for each claim; a store keeps it, and compares it in each later step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Owner([u8; 16]);
 
@@ -74,7 +78,9 @@ impl fmt::Debug for Owner {
     }
 }
 
-/// What a store found when it was asked to claim a key.
+/// What a store found when it was asked to claim a key: the answer of [`Store::begin`].
+///
+/// [`Store::begin`]: super::Store::begin
 #[derive(Clone, Debug)]
 pub enum Begin {
     /// Nothing was there, and the key is now claimed.

@@ -1,8 +1,7 @@
 //! The seam between the layer and the place where it keeps its records.
 //!
 //! An application picks a store and gives it to [`IdempotencyLayer::new`]; only the author of a
-//! store needs more from this module. [`Store`] has the contract, and `examples/custom_store.rs`
-//! is a whole store in under 80 lines.
+//! store needs more from this module: [`Store`] has the contract, and a link to an example.
 //!
 //! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
 
@@ -30,7 +29,7 @@ pub use self::record_key::RecordKey;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///
-/// A store states facts; the layer decides what they mean for a request. A key is in one of three
+/// The example [`custom_store.rs`] is a whole one, in under 80 lines. A store states facts; the layer decides what they mean for a request. A key is in one of three
 /// states:
 ///
 /// ```text
@@ -66,6 +65,8 @@ pub use self::record_key::RecordKey;
 ///
 /// A clone of a store, where it has one, works on the same records. `Arc<S>` is a store where `S`
 /// is one, and [`DynStore`] is a store whose type is chosen at run time.
+///
+/// [`custom_store.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/custom_store.rs
 pub trait Store: Send + Sync + 'static {
     /// Claims a key, or tells what is there.
     ///

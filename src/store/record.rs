@@ -12,6 +12,8 @@ use super::Fingerprint;
 /// A record is one flat buffer ([`Record::as_bytes`]), which any store can keep as it is; its
 /// layout is versioned and documented below. A clone shares the buffer.
 ///
+/// The layer makes it for [`Store::complete`](super::Store::complete), and reads it for a replay.
+///
 /// # Layout
 ///
 /// | bytes | what |
