@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
 use http::{Request, Response, response};
 use http_body::Body;
 use tower_service::Service;
@@ -93,7 +94,7 @@ impl<St: Store> Execution<St> {
         let handled = async {
             let (mut parts, body) = ready.call(request).await?.into_parts();
             snapshot::remove_markers(&mut parts);
-            let received = self.receive(&parts, body).await;
+            let received = self.receive(&mut parts, body).await;
             Ok((parts, received))
         };
         match self.lease.during(handled).await {
@@ -108,7 +109,7 @@ impl<St: Store> Execution<St> {
 
     /// Decides by the head what becomes of a response, and reads the body where that is to be kept
     /// before it is sent.
-    async fn receive<B2>(&self, parts: &response::Parts, body: B2) -> Received<B2>
+    async fn receive<B2>(&self, parts: &mut response::Parts, body: B2) -> Received<B2>
     where
         B2: Body<Data = Bytes>,
     {
@@ -122,8 +123,13 @@ impl<St: Store> Execution<St> {
         let size = body.size_hint();
         if size.lower() > limit as u64 {
             Received::TooLong(body)
-        } else if size.exact().is_some() {
-            Received::Collected(collect(body, limit).await)
+        } else if let Some(size) = size.exact() {
+            let collected = collect(body, limit).await;
+            if collected.is_longer_than(size) {
+                // The whole body is sent, which a server would otherwise cut at this length.
+                parts.headers.remove(CONTENT_LENGTH);
+            }
+            Received::Collected(collected)
         } else {
             Received::OfUnknownSize(body)
         }
@@ -206,6 +212,8 @@ impl<St: Store> Execution<St> {
         B2: Body<Data = Bytes, Error: Send> + Send + 'static,
     {
         let limit = self.setup.config.max_response_bytes;
+        let declared = parts.headers.get(CONTENT_LENGTH);
+        let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
         let patience = self.setup.config.lease;
         let background = self.background.clone();
         // The head that the record is made from; the parts themselves leave now.
@@ -223,6 +231,13 @@ impl<St: Store> Execution<St> {
                 };
             })
         };
-        ResponseBody::recording(body, limit, patience, Box::new(finish), background)
+        ResponseBody::recording(
+            body,
+            limit,
+            declared,
+            patience,
+            Box::new(finish),
+            background,
+        )
     }
 }

@@ -12,10 +12,21 @@ use super::ResponseBody;
 pub(crate) enum Collected<B: Body<Data = Bytes>> {
     /// It was read to its end; these are its bytes, and the body to send.
     Whole(Bytes, ResponseBody<B>),
-    /// It broke; the body to send breaks at the same place.
+    /// It broke, or ended before the size that it declared; so does the body to send.
     Broken(ResponseBody<B>),
     /// It has more bytes than its size hint said; the body to send goes on behind what was read.
     TooLong(ResponseBody<B>),
+}
+
+impl<B: Body<Data = Bytes>> Collected<B> {
+    /// Tells whether more was read than the body declared.
+    pub(crate) fn is_longer_than(&self, declared: u64) -> bool {
+        match self {
+            Self::Whole(bytes, _) => bytes.len() as u64 > declared,
+            Self::TooLong(_) => true,
+            Self::Broken(_) => false,
+        }
+    }
 }
 
 /// Reads a body that says that it has at most `limit` bytes.
@@ -51,11 +62,17 @@ where
         }
     }
     let bytes = data.into_bytes();
+    let len = bytes.len() as u64;
+    if size.is_some_and(|size| len < size) {
+        // The server sees that bytes are missing, and tells the client as it would without the layer.
+        let frames = VecDeque::from([Ok(Frame::data(bytes))]);
+        return Collected::Broken(ResponseBody::buffered(frames, None, size));
+    }
     let body = match trailers {
         None => ResponseBody::full(bytes.clone()),
         Some(trailers) => {
             let frames = [Ok(Frame::data(bytes.clone())), Ok(trailers)];
-            ResponseBody::buffered(frames.into(), None, size)
+            ResponseBody::buffered(frames.into(), None, Some(len))
         }
     };
     Collected::Whole(bytes, body)

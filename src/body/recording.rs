@@ -17,7 +17,7 @@ pub(crate) enum Recorded {
     Whole(Vec<u8>),
     /// It goes beyond the limit, or its client left and it did not come to an end.
     TooLong,
-    /// It broke.
+    /// It broke, or ended before its `Content-Length`.
     Broken,
 }
 
@@ -41,6 +41,8 @@ struct Recorder<B: Body<Data = Bytes>> {
     inner: Pin<Box<B>>,
     copy: Vec<u8>,
     limit: usize,
+    /// What `Content-Length` says, where the handler has set it.
+    declared: Option<u64>,
     /// How long the body is still read when its client has left.
     patience: Duration,
     finish: Option<Finish>,
@@ -71,6 +73,7 @@ impl<B: Body<Data = Bytes>> Recording<B> {
     pub(super) fn new(
         inner: B,
         limit: usize,
+        declared: Option<u64>,
         patience: Duration,
         finish: Finish,
         background: Background,
@@ -83,6 +86,7 @@ impl<B: Body<Data = Bytes>> Recording<B> {
                 inner: Box::pin(inner),
                 copy: Vec::new(),
                 limit,
+                declared,
                 patience,
                 finish: Some(finish),
                 stage: Stage::Copying,
@@ -157,7 +161,12 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
                         Some(Ok(next)) => match next.data_ref() {
                             Some(data) if self.copy.len() + data.len() <= self.limit => {
                                 self.copy.extend_from_slice(data);
-                                return Poll::Ready(frame);
+                                if self.missing().is_none_or(|missing| missing > 0) {
+                                    return Poll::Ready(frame);
+                                }
+                                // With this frame the client has it all, and need not wait for the
+                                // end; nor does a server ask for it.
+                                (self.whole(), After::Passing)
                             }
                             Some(_) => (Recorded::TooLong, After::Passing),
                             // Trailers come last, and with them the end is signalled.
@@ -191,7 +200,16 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
         Poll::Ready(())
     }
 
+    /// Returns how many bytes are still to come, if that is declared.
+    fn missing(&self) -> Option<u64> {
+        let declared = self.declared?;
+        Some(declared.saturating_sub(self.copy.len() as u64))
+    }
+
     fn whole(&mut self) -> Recorded {
+        if self.missing().is_some_and(|missing| missing > 0) {
+            return Recorded::Broken;
+        }
         Recorded::Whole(std::mem::take(&mut self.copy))
     }
 

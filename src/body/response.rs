@@ -85,11 +85,13 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         }
     }
 
-    /// Hands the handler's body on while a copy of at most `limit` bytes is taken. If it is dropped
+    /// Hands the handler's body on while a copy of at most `limit` bytes is taken, which is whole
+    /// when the body ends, or before that with the last of the `declared` bytes. If it is dropped
     /// before its end, it is read on for `patience` in the background.
     pub(crate) fn recording(
         inner: B,
         limit: usize,
+        declared: Option<u64>,
         patience: Duration,
         finish: Finish,
         background: Background,
@@ -99,7 +101,7 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     {
         Self {
             state: State::Recording {
-                recording: Recording::new(inner, limit, patience, finish, background),
+                recording: Recording::new(inner, limit, declared, patience, finish, background),
             },
         }
     }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod bodies;
+mod declared;
 mod disconnects;
 mod headers;
 mod hyper_server;
