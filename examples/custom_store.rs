@@ -93,7 +93,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = RecordKey::new(&CallerId::new("alice"), &IdempotencyKey::new("order-1")?);
     let request = Fingerprint::new(&Method::POST, &Uri::from_static("/vms"));
     let record = Record::new(request, StatusCode::CREATED, [], Some(b"a VM"));
-    let [first, second] = [Owner::new(), Owner::new()].map(|owner| Claim::new(owner, request));
+    let other = Fingerprint::new(&Method::PUT, &Uri::from_static("/vms/1"));
+    let first = Claim::new(Owner::new(), request);
+    let second = Claim::new(Owner::new(), other);
 
     // One owner at a time.
     assert!(matches!(
@@ -112,6 +114,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Begin::InProgress(_)
     ));
     tokio::time::sleep(lease / 4).await;
+    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Lost);
     assert!(matches!(
         store.begin(&key, &second, lease).await?,
         Begin::Started
