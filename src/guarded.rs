@@ -1,5 +1,7 @@
 //! What happens to a request that has a key and a caller, from top to bottom.
 
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,17 +17,19 @@ use crate::outcome::NotKept;
 use crate::problem::Problem;
 use crate::setup::Setup;
 use crate::snapshot;
-use crate::store::{Begin, Fingerprint, RecordKey, Store};
+use crate::store::{Begin, Fingerprint, Record, RecordKey, Store};
 use crate::{DoNotStore, Outcome, RequestBody, ResponseBody};
 
 /// Replays, refuses, or runs the handler and keeps its response.
-pub(crate) async fn run<S, St, B, B2>(
+// A block and not an `async fn`, which would hold each of its arguments twice: what is boxed here
+// must be small for the allocator to be fast.
+pub(crate) fn run<S, St, B, B2>(
     setup: Arc<Setup<St>>,
     background: Background,
-    ready: S,
+    mut ready: S,
     key: RecordKey,
     request: Request<B>,
-) -> Result<Response<ResponseBody<B2>>, S::Error>
+) -> impl Future<Output = Result<Response<ResponseBody<B2>>, S::Error>>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
     St: Store,
@@ -33,37 +37,70 @@ where
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
     let fingerprint = Fingerprint::new(request.method(), request.uri());
-    let mut lease = Lease::new(Arc::clone(&setup), background.clone(), key);
-    let answer = match lease.begin(fingerprint).await {
-        // A store that fails must not take the API with it, so the handler runs in any case.
-        Ok(Begin::Started) | Err(_) => {
-            let upload = UploadState::default();
-            let execution = Execution {
-                setup,
-                background,
-                lease,
-                fingerprint,
-                upload,
-            };
-            return execution.run(ready, request).await;
-        }
-        Ok(Begin::InProgress(first)) if first == fingerprint => Problem::InProgress.into_response(),
-        Ok(Begin::Completed(record)) if record.fingerprint() == fingerprint => {
-            snapshot::replay(&record)
-        }
-        Ok(Begin::InProgress(_) | Begin::Completed(_)) => Problem::Mismatch.into_response(),
+    let mut execution = Execution {
+        lease: Lease::new(setup, background, key),
+        fingerprint,
+        upload: UploadState::default(),
     };
-    // The service is not called, and so must give back what it has reserved to be ready.
-    drop(ready);
-    let (parts, body) = request.into_parts();
-    drain(body, &parts.headers, &background).await;
-    Ok(answer.map(ResponseBody::full))
+    async move {
+        if let Some(found) = execution.begin().await {
+            // The service is not called, and so must give back what it has reserved to be ready.
+            drop(ready);
+            drain(request, execution.lease.background()).await;
+            return Ok(found.into_response().map(ResponseBody::full));
+        }
+        let received = {
+            let upload = execution.upload.clone();
+            let request = request.map(|body| RequestBody::watched(body, upload));
+            let mut response = pin!(ready.call(request));
+            let mut received = pin!(execution.receive(response.as_mut()));
+            execution.lease.during(received.as_mut()).await
+        };
+        let (mut parts, received) = match received {
+            Ok(received) => received,
+            Err(error) => {
+                // Whatever comes of it, the error is the handler's.
+                let _ = execution.lease.settle(Ending::Release).await;
+                return Err(error);
+            }
+        };
+        let ((ending, outcome), body) = match received {
+            Received::NotKept(why, body) => (not_kept(why), ResponseBody::passing(body)),
+            Received::TooLong(body) => (execution.kept(&parts, None), ResponseBody::passing(body)),
+            Received::Collected(Collected::Whole(whole)) => {
+                let kept = execution.kept(&parts, Some(&whole.data));
+                (kept, whole.into_body())
+            }
+            Received::Collected(Collected::TooLong(body)) => (execution.kept(&parts, None), body),
+            Received::Collected(Collected::Broken(body)) => (not_kept(NotKept::BrokenBody), body),
+            Received::OfUnknownSize(body) => return Ok(execution.record(parts, body)),
+        };
+        // The key is settled before the response leaves, so that the client can rely on either.
+        let outcome = execution.settle(ending, outcome).await;
+        parts.extensions.insert(outcome);
+        Ok(Response::from_parts(parts, body))
+    }
+}
+
+/// What is there under a key already, and answers for the handler.
+enum Found {
+    InProgress,
+    OfAnotherRequest,
+    Completed(Record),
+}
+
+impl Found {
+    fn into_response(self) -> Response<Bytes> {
+        match self {
+            Self::InProgress => Problem::InProgress.into_response(),
+            Self::OfAnotherRequest => Problem::Mismatch.into_response(),
+            Self::Completed(record) => snapshot::replay(&record),
+        }
+    }
 }
 
 /// The one run of the handler for a key.
 struct Execution<St: Store> {
-    setup: Arc<Setup<St>>,
-    background: Background,
     lease: Lease<St>,
     fingerprint: Fingerprint,
     upload: UploadState,
@@ -71,8 +108,6 @@ struct Execution<St: Store> {
 
 /// What the handler gave, as far as it must be read before it is decided upon.
 enum Received<B: Body<Data = Bytes>> {
-    /// There is no claim, and so nothing to keep it under.
-    Unclaimed(B),
     NotKept(NotKept, B),
     TooLong(B),
     Collected(Collected<B>),
@@ -80,48 +115,37 @@ enum Received<B: Body<Data = Bytes>> {
 }
 
 impl<St: Store> Execution<St> {
-    async fn run<S, B, B2>(
-        self,
-        mut ready: S,
-        request: Request<B>,
-    ) -> Result<Response<ResponseBody<B2>>, S::Error>
-    where
-        S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
-        B: Body,
-        B2: Body<Data = Bytes, Error: Send> + Send + 'static,
-    {
-        let request = request.map(|body| RequestBody::watched(body, self.upload.clone()));
-        let handled = async {
-            let (mut parts, body) = ready.call(request).await?.into_parts();
-            snapshot::remove_markers(&mut parts);
-            let received = self.receive(&mut parts, body).await;
-            Ok((parts, received))
-        };
-        match self.lease.during(handled).await {
-            Ok((parts, received)) => Ok(self.keep(parts, received).await),
-            Err(error) => {
-                // Whatever came of it, the error is the handler's.
-                let _ = self.lease.settle(Ending::Release).await;
-                Err(error)
+    /// Claims the key, or returns what is there.
+    async fn begin(&mut self) -> Option<Found> {
+        match self.lease.begin(self.fingerprint).await {
+            // A store that fails must not take the API with it, so the handler runs in any case.
+            Ok(Begin::Started) | Err(_) => None,
+            Ok(Begin::InProgress(first)) if first == self.fingerprint => Some(Found::InProgress),
+            Ok(Begin::Completed(record)) if record.fingerprint() == self.fingerprint => {
+                Some(Found::Completed(record))
             }
+            Ok(Begin::InProgress(_) | Begin::Completed(_)) => Some(Found::OfAnotherRequest),
         }
     }
 
-    /// Decides by the head what becomes of a response, and reads the body where that is to be kept
-    /// before it is sent.
-    async fn receive<B2>(&self, parts: &mut response::Parts, body: B2) -> Received<B2>
+    /// Waits for the response, decides by its head what becomes of it, and reads the body where
+    /// that is to be kept before it is sent.
+    async fn receive<F, B2, E>(
+        &self,
+        response: Pin<&mut F>,
+    ) -> Result<(response::Parts, Received<B2>), E>
     where
+        F: Future<Output = Result<Response<B2>, E>>,
         B2: Body<Data = Bytes>,
     {
-        if !self.lease.may_be_held() {
-            return Received::Unclaimed(body);
+        let (mut parts, body) = response.await?.into_parts();
+        snapshot::remove_markers(&mut parts);
+        if let Some(why) = self.why_not_kept(&parts) {
+            return Ok((parts, Received::NotKept(why, body)));
         }
-        if let Some(why) = self.why_not_kept(parts) {
-            return Received::NotKept(why, body);
-        }
-        let limit = self.setup.config.max_response_bytes;
+        let limit = self.lease.config().max_response_bytes;
         let size = body.size_hint();
-        if size.lower() > limit as u64 {
+        let received = if size.lower() > limit as u64 {
             Received::TooLong(body)
         } else if let Some(size) = size.exact() {
             let collected = collect(body, limit).await;
@@ -132,90 +156,59 @@ impl<St: Store> Execution<St> {
             Received::Collected(collected)
         } else {
             Received::OfUnknownSize(body)
-        }
+        };
+        Ok((parts, received))
     }
 
     /// Names the reason against keeping a response, if there is one.
     fn why_not_kept(&self, parts: &response::Parts) -> Option<NotKept> {
-        if self.upload.is_broken() {
+        if !self.lease.may_be_held() {
+            // The store has refused the claim, which is what the outcome will tell.
+            Some(NotKept::LeaseLost)
+        } else if self.upload.is_broken() {
             Some(NotKept::BrokenUpload)
         } else if parts.extensions.get::<DoNotStore>().is_some() {
             Some(NotKept::DoNotStore)
-        } else if parts.status.is_informational() || !(self.setup.config.store_if)(parts) {
+        } else if parts.status.is_informational() || !(self.lease.config().store_if)(parts) {
             Some(NotKept::Rule)
         } else {
             None
         }
     }
 
-    /// Settles the key, and makes the response that goes out.
-    async fn keep<B2>(
-        self,
-        mut parts: response::Parts,
-        received: Received<B2>,
-    ) -> Response<ResponseBody<B2>>
-    where
-        B2: Body<Data = Bytes, Error: Send> + Send + 'static,
-    {
-        let (outcome, body) = match received {
-            Received::Unclaimed(body) => (
-                self.release(NotKept::LeaseLost).await,
-                ResponseBody::passing(body),
-            ),
-            Received::NotKept(why, body) => (self.release(why).await, ResponseBody::passing(body)),
-            Received::TooLong(body) => (
-                self.complete(&parts, None).await,
-                ResponseBody::passing(body),
-            ),
-            Received::Collected(Collected::Whole(bytes, body)) => {
-                (self.complete(&parts, Some(&bytes)).await, body)
-            }
-            Received::Collected(Collected::TooLong(body)) => {
-                (self.complete(&parts, None).await, body)
-            }
-            Received::Collected(Collected::Broken(body)) => {
-                (self.release(NotKept::BrokenBody).await, body)
-            }
-            Received::OfUnknownSize(body) => {
-                let failure = self.lease.failure();
-                let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
-                (outcome, self.record(&parts, body))
-            }
-        };
-        parts.extensions.insert(outcome);
-        Response::from_parts(parts, body)
-    }
-
-    async fn complete(self, parts: &response::Parts, body: Option<&[u8]>) -> Outcome {
+    /// Returns how a response that is kept ends the claim, and what to tell of it.
+    fn kept(&self, parts: &response::Parts, body: Option<&[u8]>) -> (Ending, Outcome) {
         if self.upload.is_broken() {
-            return self.release(NotKept::BrokenUpload).await;
+            return not_kept(NotKept::BrokenUpload);
         }
         let record = snapshot::record(self.fingerprint, parts.status, &parts.headers, body);
-        match self.lease.settle(Ending::Complete(record)).await {
-            Settled::Done if body.is_some() => Outcome::Kept,
-            Settled::Done | Settled::DoneWithoutBody => Outcome::KeptWithoutBody,
+        let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
+        (Ending::Complete(record), outcome)
+    }
+
+    /// Ends the claim, and returns what to tell of it: this outcome, if the store did as it was asked.
+    async fn settle(&mut self, ending: Ending, outcome: Outcome) -> Outcome {
+        match self.lease.settle(ending).await {
+            Settled::Done => outcome,
+            Settled::DoneWithoutBody => Outcome::KeptWithoutBody,
             Settled::Lost => Outcome::NotKept(NotKept::LeaseLost),
             Settled::Failed(kind) => Outcome::StoreFailed(kind),
         }
     }
 
-    async fn release(self, why: NotKept) -> Outcome {
-        match self.lease.settle(Ending::Release).await {
-            Settled::Failed(kind) => Outcome::StoreFailed(kind),
-            _ => Outcome::NotKept(why),
-        }
-    }
-
     /// Sends a body of unknown size on while it is copied; the key is settled before its end.
-    fn record<B2>(self, parts: &response::Parts, body: B2) -> ResponseBody<B2>
+    fn record<B2>(mut self, mut parts: response::Parts, body: B2) -> Response<ResponseBody<B2>>
     where
         B2: Body<Data = Bytes, Error: Send> + Send + 'static,
     {
-        let limit = self.setup.config.max_response_bytes;
+        let limit = self.lease.config().max_response_bytes;
         let declared = parts.headers.get(CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-        let patience = self.setup.config.lease;
-        let background = self.background.clone();
+        let patience = self.lease.config().lease;
+        let background = self.lease.background().clone();
+        let failure = self.lease.failure();
+        let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
+
         // The head that the record is made from; the parts themselves leave now.
         let (mut head, ()) = Response::new(()).into_parts();
         head.status = parts.status;
@@ -224,20 +217,22 @@ impl<St: Store> Execution<St> {
         let finish = move |recorded| -> Finished {
             Box::pin(async move {
                 let _renewal = renewal;
-                match recorded {
-                    Recorded::Whole(bytes) => self.complete(&head, Some(&bytes)).await,
-                    Recorded::TooLong => self.complete(&head, None).await,
-                    Recorded::Broken => self.release(NotKept::BrokenBody).await,
+                let (ending, outcome) = match recorded {
+                    Recorded::Whole(bytes) => self.kept(&head, Some(&bytes)),
+                    Recorded::TooLong => self.kept(&head, None),
+                    Recorded::Broken => not_kept(NotKept::BrokenBody),
                 };
+                self.settle(ending, outcome).await;
             })
         };
-        ResponseBody::recording(
-            body,
-            limit,
-            declared,
-            patience,
-            Box::new(finish),
-            background,
-        )
+        let finish = Box::new(finish);
+        let body = ResponseBody::recording(body, limit, declared, patience, finish, background);
+        parts.extensions.insert(outcome);
+        Response::from_parts(parts, body)
     }
+}
+
+/// Returns how a response that is not kept ends the claim, and what to tell of it.
+fn not_kept(why: NotKept) -> (Ending, Outcome) {
+    (Ending::Release, Outcome::NotKept(why))
 }

@@ -31,18 +31,19 @@ use crate::{CallerId, Store};
 /// ```
 #[must_use]
 pub struct IdempotencyLayer<St> {
-    store: Arc<St>,
-    config: Config,
-    detached: Detached,
+    // Shared with the services, since axum makes a service of a layer for every request.
+    setup: Arc<Setup<St>>,
 }
 
 impl<St: Store> IdempotencyLayer<St> {
     /// Creates a layer that keeps its records in this store, with all settings at their defaults.
     pub fn new(store: St) -> Self {
         Self {
-            store: Arc::new(store),
-            config: Config::default(),
-            detached: Detached::default(),
+            setup: Arc::new(Setup {
+                store: Arc::new(store),
+                config: Config::default(),
+                detached: Detached::default(),
+            }),
         }
     }
 
@@ -54,7 +55,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// Panics if `ttl` is below a millisecond.
     pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.config.ttl = Config::checked("ttl", ttl);
+        self.config().ttl = Config::checked("ttl", ttl);
         self
     }
 
@@ -68,7 +69,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// Panics if `lease` is below a millisecond.
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.config.lease = Config::checked("lease", lease);
+        self.config().lease = Config::checked("lease", lease);
         self
     }
 
@@ -80,7 +81,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// Panics if `store_timeout` is below a millisecond.
     pub fn store_timeout(mut self, store_timeout: Duration) -> Self {
-        self.config.store_timeout = Config::checked("store_timeout", store_timeout);
+        self.config().store_timeout = Config::checked("store_timeout", store_timeout);
         self
     }
 
@@ -89,14 +90,14 @@ impl<St: Store> IdempotencyLayer<St> {
     /// A longer body reaches the client whole all the same. Its replay has the status and the
     /// headers, an empty body, and the header `Idempotency-Replay-Body: omitted`.
     pub fn max_response_bytes(mut self, max_response_bytes: usize) -> Self {
-        self.config.max_response_bytes = max_response_bytes;
+        self.config().max_response_bytes = max_response_bytes;
         self
     }
 
     /// Sets whether a request without a key is refused with 400. Default: `false`, it passes
     /// through unprotected.
     pub fn require_key(mut self, require_key: bool) -> Self {
-        self.config.require_key = require_key;
+        self.config().require_key = require_key;
         self
     }
 
@@ -106,7 +107,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// Panics if there is none, or one that is safe (RFC 9110, section 9.2.1) or CONNECT.
     pub fn methods(mut self, methods: impl IntoIterator<Item = Method>) -> Self {
-        self.config.methods = Config::checked_methods(methods);
+        self.config().methods = Config::checked_methods(methods);
         self
     }
 
@@ -114,7 +115,7 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// The headers of a replay, such as `Idempotency-Replayed`, keep their names.
     pub fn header_name(mut self, header_name: HeaderName) -> Self {
-        self.config.header_name = header_name;
+        self.config().header_name = header_name;
         self
     }
 
@@ -127,7 +128,7 @@ impl<St: Store> IdempotencyLayer<St> {
     where
         F: Fn(&request::Parts) -> Option<CallerId> + Send + Sync + 'static,
     {
-        self.config.caller = Arc::new(caller);
+        self.config().caller = Arc::new(caller);
         self
     }
 
@@ -140,7 +141,7 @@ impl<St: Store> IdempotencyLayer<St> {
     where
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
     {
-        self.config.store_if = Arc::new(store_if);
+        self.config().store_if = Arc::new(store_if);
         self
     }
 
@@ -149,7 +150,12 @@ impl<St: Store> IdempotencyLayer<St> {
     /// It stands for the work of this layer, its clones, and all their services. See [`Detached`]
     /// for an example.
     pub fn detached(&self) -> Detached {
-        self.detached.clone()
+        self.setup.detached.clone()
+    }
+
+    /// Returns the settings to change them; those of services that were made before stay.
+    fn config(&mut self) -> &mut Config {
+        &mut Arc::make_mut(&mut self.setup).config
     }
 }
 
@@ -157,9 +163,7 @@ impl<St: Store> IdempotencyLayer<St> {
 impl<St> Clone for IdempotencyLayer<St> {
     fn clone(&self) -> Self {
         Self {
-            store: Arc::clone(&self.store),
-            config: self.config.clone(),
-            detached: self.detached.clone(),
+            setup: Arc::clone(&self.setup),
         }
     }
 }
@@ -167,9 +171,8 @@ impl<St> Clone for IdempotencyLayer<St> {
 impl<St> fmt::Debug for IdempotencyLayer<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("IdempotencyLayer")
-            .field("config", &self.config)
-            .field("detached", &self.detached)
-            .finish_non_exhaustive()
+            .field("setup", &self.setup)
+            .finish()
     }
 }
 
@@ -177,14 +180,7 @@ impl<S, St> Layer<S> for IdempotencyLayer<St> {
     type Service = Idempotency<S, St>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Idempotency::new(
-            inner,
-            Arc::new(Setup {
-                store: Arc::clone(&self.store),
-                config: self.config.clone(),
-                detached: self.detached.clone(),
-            }),
-        )
+        Idempotency::new(inner, Arc::clone(&self.setup))
     }
 }
 

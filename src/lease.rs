@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::background::{Background, poll_once};
+use crate::config::Config;
 use crate::setup::Setup;
 use crate::store::{
     Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind,
@@ -39,7 +40,8 @@ impl Patience {
             return result;
         }
         let start = Instant::now();
-        let result = background.within(self.0, step).await;
+        // Boxed, so that a request which does not wait is not the larger for it.
+        let result = Box::pin(background.within(self.0, step)).await;
         self.0 = self.0.saturating_sub(start.elapsed());
         result.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
     }
@@ -91,6 +93,14 @@ impl<St: Store> Lease<St> {
         }
     }
 
+    pub(crate) fn config(&self) -> &Config {
+        &self.holder.setup.config
+    }
+
+    pub(crate) fn background(&self) -> &Background {
+        &self.holder.background
+    }
+
     /// Claims the key, or tells what is there.
     pub(crate) async fn begin(&mut self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
         let Holder { setup, key, .. } = &self.holder;
@@ -114,12 +124,12 @@ impl<St: Store> Lease<St> {
     }
 
     /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
-    pub(crate) async fn during<F: Future>(&self, future: F) -> F::Output {
-        let mut future = pin!(future);
+    pub(crate) async fn during<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
         if let Poll::Ready(output) = poll_once(future.as_mut()).await {
             return output;
         }
-        let mut renewal = pin!(self.holder.keep());
+        // Boxed, so that a request which does not wait is not the larger for it.
+        let mut renewal = Box::pin(self.holder.keep());
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(output);
@@ -152,13 +162,13 @@ impl<St: Store> Lease<St> {
         }
     }
 
-    /// Ends the claim.
-    pub(crate) async fn settle(mut self, ending: Ending) -> Settled {
+    /// Ends the claim, once.
+    pub(crate) async fn settle(&mut self, ending: Ending) -> Settled {
         let Self {
             holder,
             patience,
             state,
-        } = &mut self;
+        } = self;
         match *state {
             State::Held => {}
             State::Closed => return Settled::Lost,
@@ -169,28 +179,52 @@ impl<St: Store> Lease<St> {
                 return Settled::Failed(kind);
             }
         }
-        let settled = patience
-            .wait(&holder.background, holder.settle(&ending))
-            .await;
-        let (settled, ending, done) = match (settled, ending) {
-            (Err(error), Ending::Complete(record)) if error.kind() == StoreErrorKind::Full => {
-                let ending = Ending::Complete(record.without_body());
-                let settled = patience
-                    .wait(&holder.background, holder.settle(&ending))
-                    .await;
-                (settled, ending, Settled::DoneWithoutBody)
+        let settled = patience.wait(&holder.background, holder.settle(&ending));
+        let error = match settled.await {
+            Ok(held) => {
+                *state = State::Closed;
+                return held.into();
             }
-            (settled, ending) => (settled, ending, Settled::Done),
+            Err(error) => error,
         };
+        // Boxed, so that a request whose store works is not the larger for it.
+        Box::pin(self.after_failure(ending, error)).await
+    }
+
+    /// Goes on when the store has failed to end the claim: a store that is full may still have room
+    /// for the record without its body; otherwise it is tried again in the background.
+    async fn after_failure(&mut self, mut ending: Ending, mut error: StoreError) -> Settled {
+        let Self {
+            holder,
+            patience,
+            state,
+        } = self;
+        if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
+            *record = record.without_body();
+            let settled = patience.wait(&holder.background, holder.settle(&ending));
+            error = match settled.await {
+                Ok(held) => {
+                    *state = State::Closed;
+                    return match held {
+                        Held::Yes => Settled::DoneWithoutBody,
+                        Held::Lost => Settled::Lost,
+                    };
+                }
+                Err(error) => error,
+            };
+        }
         *state = State::Closed;
-        match settled {
-            Ok(Held::Yes) => done,
-            Ok(Held::Lost) => Settled::Lost,
-            Err(error) => {
-                trace::store_failed(ending.step(), &holder.key, &error);
-                holder.background.spawn(holder.clone().settle_later(ending));
-                Settled::Failed(error.kind())
-            }
+        trace::store_failed(ending.step(), &holder.key, &error);
+        holder.background.spawn(holder.clone().settle_later(ending));
+        Settled::Failed(error.kind())
+    }
+}
+
+impl From<Held> for Settled {
+    fn from(held: Held) -> Self {
+        match held {
+            Held::Yes => Self::Done,
+            Held::Lost => Self::Lost,
         }
     }
 }

@@ -111,9 +111,8 @@ impl<S, St> Idempotency<S, St> {
         // Not called, so it must give back what it has reserved to be ready.
         drop(self.take_ready());
         let background = Background::current(&self.setup.detached);
-        let (parts, body) = request.into_parts();
         ResponseFuture::refused(async move {
-            drain(body, &parts.headers, &background).await;
+            drain(request, &background).await;
             Ok(problem.into_response().map(ResponseBody::full))
         })
     }

@@ -13,6 +13,17 @@ pub(crate) struct Setup<St> {
     pub(crate) detached: Detached,
 }
 
+// By hand, since a derive would ask the store to be `Clone`.
+impl<St> Clone for Setup<St> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            config: self.config.clone(),
+            detached: self.detached.clone(),
+        }
+    }
+}
+
 impl<St> fmt::Debug for Setup<St> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Setup")

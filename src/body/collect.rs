@@ -10,19 +10,37 @@ use super::ResponseBody;
 
 /// What came of reading a body.
 pub(crate) enum Collected<B: Body<Data = Bytes>> {
-    /// It was read to its end; these are its bytes, and the body to send.
-    Whole(Bytes, ResponseBody<B>),
+    /// It was read to its end.
+    Whole(Whole),
     /// It broke, or ended before the size that it declared; so does the body to send.
     Broken(ResponseBody<B>),
     /// It has more bytes than its size hint said; the body to send goes on behind what was read.
     TooLong(ResponseBody<B>),
 }
 
+/// A body that was read to its end.
+pub(crate) struct Whole {
+    pub(crate) data: Bytes,
+    trailers: Option<Frame<Bytes>>,
+}
+
+impl Whole {
+    /// Makes the body to send.
+    pub(crate) fn into_body<B: Body<Data = Bytes>>(self) -> ResponseBody<B> {
+        let Some(trailers) = self.trailers else {
+            return ResponseBody::full(self.data);
+        };
+        let size = self.data.len() as u64;
+        let frames = [Ok(Frame::data(self.data)), Ok(trailers)];
+        ResponseBody::buffered(frames.into(), None, Some(size))
+    }
+}
+
 impl<B: Body<Data = Bytes>> Collected<B> {
     /// Tells whether more was read than the body declared.
     pub(crate) fn is_longer_than(&self, declared: u64) -> bool {
         match self {
-            Self::Whole(bytes, _) => bytes.len() as u64 > declared,
+            Self::Whole(whole) => whole.data.len() as u64 > declared,
             Self::TooLong(_) => true,
             Self::Broken(_) => false,
         }
@@ -34,18 +52,21 @@ pub(crate) async fn collect<B>(body: B, limit: usize) -> Collected<B>
 where
     B: Body<Data = Bytes>,
 {
+    let mut whole = Whole {
+        data: Bytes::new(),
+        trailers: None,
+    };
     if body.is_end_stream() {
-        return Collected::Whole(Bytes::new(), ResponseBody::full(Bytes::new()));
+        return Collected::Whole(whole);
     }
     let size = body.size_hint().exact();
     let mut body = Box::pin(body);
     let mut data = Data::default();
-    let mut trailers = None;
     while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
         match frame.map(Frame::into_data) {
             Ok(Ok(bytes)) => data.push(bytes),
             Ok(Err(frame)) => {
-                trailers = Some(frame);
+                whole.trailers = Some(frame);
                 break;
             }
             Err(error) => {
@@ -61,21 +82,13 @@ where
             break;
         }
     }
-    let bytes = data.into_bytes();
-    let len = bytes.len() as u64;
-    if size.is_some_and(|size| len < size) {
+    whole.data = data.into_bytes();
+    if size.is_some_and(|size| (whole.data.len() as u64) < size) {
         // The server sees that bytes are missing, and tells the client as it would without the layer.
-        let frames = VecDeque::from([Ok(Frame::data(bytes))]);
+        let frames = VecDeque::from([Ok(Frame::data(whole.data))]);
         return Collected::Broken(ResponseBody::buffered(frames, None, size));
     }
-    let body = match trailers {
-        None => ResponseBody::full(bytes.clone()),
-        Some(trailers) => {
-            let frames = [Ok(Frame::data(bytes.clone())), Ok(trailers)];
-            ResponseBody::buffered(frames.into(), None, Some(len))
-        }
-    };
-    Collected::Whole(bytes, body)
+    Collected::Whole(whole)
 }
 
 /// The data of some frames; a single one is not copied.

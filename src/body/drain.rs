@@ -1,38 +1,42 @@
 //! Reading an upload that nobody wants, so that its client gets to read the answer.
 
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Buf;
-use http::HeaderMap;
 use http::header::EXPECT;
+use http::{HeaderMap, Request};
 use http_body::Body;
 
-use crate::background::Background;
+use crate::background::{Background, poll_once};
 
 /// Reads a request's body and drops it, up to a limit in bytes and in time.
 ///
 /// A server that answers and closes while the client is still sending makes the client's system
 /// drop the answer. A client that waits for `100 Continue` (RFC 9110, section 10.1.1) is not
 /// sending, and needs no draining.
-pub(crate) async fn drain<B: Body>(body: B, headers: &HeaderMap, background: &Background) {
-    if body.is_end_stream() || expects_continue(headers) {
+pub(crate) async fn drain<B: Body>(request: Request<B>, background: &Background) {
+    if request.body().is_end_stream() || expects_continue(request.headers()) {
         return;
     }
-    let read = async {
-        let mut body = pin!(body);
-        let mut left = MAX_BYTES;
-        while let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
-            let read = frame.data_ref().map_or(0, Buf::remaining);
-            match left.checked_sub(read) {
-                Some(rest) => left = rest,
-                None => return,
-            }
+    let mut body = pin!(request.into_body());
+    let mut read = pin!(read(body.as_mut()));
+    if poll_once(read.as_mut()).await.is_pending() {
+        // Past the limit, the client gets the answer if it can; the request itself is settled.
+        let _ = Box::pin(background.within(MAX_TIME, read)).await;
+    }
+}
+
+async fn read<B: Body>(mut body: Pin<&mut B>) {
+    let mut left = MAX_BYTES;
+    while let Some(Ok(frame)) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+        let read = frame.data_ref().map_or(0, Buf::remaining);
+        match left.checked_sub(read) {
+            Some(rest) => left = rest,
+            None => return,
         }
-    };
-    // Past the limit, the client gets the answer if it can; the request itself is settled.
-    let _ = background.within(MAX_TIME, read).await;
+    }
 }
 
 fn expects_continue(headers: &HeaderMap) -> bool {
