@@ -47,24 +47,7 @@ pub(crate) fn remove_markers(parts: &mut response::Parts) {
 /// Tells whether a header field is kept: all are but those of the connection, of this one message,
 /// and of this one client's session.
 fn is_kept(headers: &HeaderMap, name: &HeaderName) -> bool {
-    let never = [
-        // Of the connection (RFC 9110, section 7.6.1).
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TE,
-        TRAILER,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        // Made anew by the server.
-        DATE,
-        CONTENT_LENGTH,
-        // A session must neither be handed out twice nor lie in a store.
-        SET_COOKIE,
-        REPLAYED,
-        REPLAY_BODY,
-    ];
-    !never.contains(name) && !is_named_by_connection(headers, name)
+    !NEVER_KEPT.contains(name) && !is_named_by_connection(headers, name)
 }
 
 /// Tells whether `Connection` names this field as one for the next hop only.
@@ -77,6 +60,24 @@ fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
             .eq_ignore_ascii_case(name.as_str().as_bytes())
     })
 }
+
+static NEVER_KEPT: [HeaderName; 12] = [
+    // Of the connection (RFC 9110, section 7.6.1).
+    CONNECTION,
+    KEEP_ALIVE,
+    PROXY_CONNECTION,
+    TE,
+    TRAILER,
+    TRANSFER_ENCODING,
+    UPGRADE,
+    // Made anew by the server.
+    DATE,
+    CONTENT_LENGTH,
+    // A session must neither be handed out twice nor lie in a store.
+    SET_COOKIE,
+    REPLAYED,
+    REPLAY_BODY,
+];
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");

@@ -60,6 +60,16 @@ enum Stage<B: Body<Data = Bytes>> {
     Ended,
 }
 
+/// Appends to a copy, without ever making room for more than the limit.
+fn copy(copy: &mut Vec<u8>, data: &[u8], limit: usize) {
+    let len = copy.len() + data.len();
+    if len > copy.capacity() {
+        let room = (2 * copy.capacity()).min(limit).max(len);
+        copy.reserve_exact(room - copy.len());
+    }
+    copy.extend_from_slice(data);
+}
+
 /// What follows when the record is made.
 #[derive(Clone, Copy)]
 enum After {
@@ -160,7 +170,7 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
                     let (recorded, after) = match &frame {
                         Some(Ok(next)) => match next.data_ref() {
                             Some(data) if self.copy.len() + data.len() <= self.limit => {
-                                self.copy.extend_from_slice(data);
+                                copy(&mut self.copy, data, self.limit);
                                 if self.missing().is_none_or(|missing| missing > 0) {
                                     return Poll::Ready(frame);
                                 }
@@ -215,6 +225,7 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
 
     /// Makes the record, and then goes on with this frame.
     fn settle(&mut self, recorded: Recorded, frame: FrameResult<B>, after: After) {
+        self.copy = Vec::new();
         // Made once: every stage behind this one leads away from here.
         if let Some(finish) = self.finish.take() {
             self.stage = Stage::Settling(finish(recorded), frame, after);
