@@ -179,6 +179,14 @@ impl Shared {
         true
     }
 
+    /// Gives the table's room back when most of it is empty: a table does not shrink by itself.
+    pub(super) fn shrink(&self) {
+        // By a factor, so that it happens rarely however many keys come and go.
+        if self.slots.capacity() > SPARSE * self.slots.len() + SMALL_TABLE {
+            self.slots.shrink_to_fit();
+        }
+    }
+
     /// Returns when the next key is due; `None` says that nothing is left, and that the next claim
     /// starts another sweeper.
     pub(super) fn next_sweep(&self) -> Option<Instant> {
@@ -252,6 +260,12 @@ fn tick_at(deadline: u64) -> Tick {
 fn now_tick(now: u64) -> Tick {
     Tick::try_from(now / nanos(TICK)).unwrap_or(Tick::MAX)
 }
+
+/// How many times as much room as keys a table must have to be shrunk.
+const SPARSE: usize = 8;
+
+/// A table of this room is left as it is.
+const SMALL_TABLE: usize = 64 * SHARDS;
 
 /// The width of a bucket: how long after its end a key may still take room.
 const TICK: Duration = Duration::from_secs(1);

@@ -29,6 +29,7 @@ impl Sweeper {
                 tokio::task::yield_now().await;
                 continue;
             }
+            shared.shrink();
             let Some(next) = shared.next_sweep() else {
                 // Another sweeper may run from here on, and dropping this one must not deny it.
                 self.0 = Weak::new();

@@ -1,0 +1,178 @@
+//! Instruction counts of a request's ways, and of the memory store's four calls, under callgrind.
+
+#![allow(missing_docs, reason = "the macros of the bench make public items")]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::hint::black_box;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use gungraun::{library_benchmark, library_benchmark_group, main};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tokio::runtime::Runtime;
+use tower::util::BoxCloneSyncService;
+use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_idempotency::store::{Claim, Fingerprint, Owner, Record};
+use tower_idempotency::{
+    CallerId, IdempotencyKey, IdempotencyLayer, MemoryStore, RecordKey, RequestBody, ResponseBody,
+    Store,
+};
+
+type Body = Full<Bytes>;
+type Stack = BoxCloneSyncService<Request<Body>, Response<ResponseBody<Body>>, Infallible>;
+
+/// A service that is warm, and the request to send.
+struct Warm {
+    runtime: Runtime,
+    stack: Stack,
+    request: Request<Body>,
+}
+
+impl Warm {
+    fn new(method: Method, key: &str) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .expect("a runtime");
+        let handler = service_fn(|_: Request<RequestBody<Body>>| async {
+            let mut response = Response::new(Body::from(Bytes::from_static(&[b'x'; 256])));
+            *response.status_mut() = StatusCode::CREATED;
+            let content_type = http::HeaderValue::from_static("application/json");
+            response.headers_mut().insert("content-type", content_type);
+            Ok::<_, Infallible>(response)
+        });
+        let service = IdempotencyLayer::new(MemoryStore::new()).layer(handler);
+        let mut warm = Self {
+            runtime,
+            stack: BoxCloneSyncService::new(service),
+            request: request(method.clone(), key),
+        };
+        // Whatever is done once is done before the count begins.
+        for key in ["warm-1", "warm-2", "replay"] {
+            warm.send(request(method.clone(), key));
+        }
+        warm
+    }
+
+    fn send(&mut self, request: Request<Body>) -> Bytes {
+        let stack = &mut self.stack;
+        self.runtime.block_on(async {
+            let service = stack.ready().await.expect("a service that is ready");
+            let response = service.call(request).await.expect("an answer");
+            response
+                .into_body()
+                .collect()
+                .await
+                .expect("a body")
+                .to_bytes()
+        })
+    }
+}
+
+fn request(method: Method, key: &str) -> Request<Body> {
+    Request::builder()
+        .method(method)
+        .uri("/api/public/v1/vms")
+        .header("x-api-key", "sk_test_4eC39HqLyjWDarjtT1zdp7dc")
+        .header("idempotency-key", key)
+        .body(Body::from(Bytes::from_static(b"{}")))
+        .expect("a valid request")
+}
+
+#[library_benchmark]
+#[bench::pass_through(Warm::new(Method::GET, "3f2b8a70-5d8e-4c1d-9e5f-000000000001"))]
+#[bench::first_write(Warm::new(Method::POST, "3f2b8a70-5d8e-4c1d-9e5f-000000000001"))]
+#[bench::replay(Warm::new(Method::POST, "replay"))]
+fn request_through(mut warm: Warm) -> (Warm, Bytes) {
+    let request = std::mem::take(&mut warm.request);
+    let body = black_box(warm.send(request));
+    // Given back, so that dropping the stack is not counted.
+    (warm, body)
+}
+
+/// A store with a thousand records and a claim, and a key.
+struct Keys {
+    store: MemoryStore,
+    key: RecordKey,
+    owner: Owner,
+    record: Record,
+}
+
+fn keys(claimed: bool) -> Keys {
+    let store = MemoryStore::new();
+    let fingerprint = Fingerprint::from_bytes([7; 32]);
+    let record = Record::new(fingerprint, StatusCode::CREATED, [], Some(&[b'x'; 256]));
+    for n in 0..1000 {
+        let (key, owner) = (key(&format!("record-{n}")), Owner::new());
+        let _ = now(store.begin(&key, &Claim::new(owner, fingerprint), LEASE));
+        let _ = now(store.complete(&key, owner, &record, TTL));
+    }
+    let (key, owner) = (key("the one"), Owner::new());
+    if claimed {
+        let _ = now(store.begin(&key, &Claim::new(owner, fingerprint), LEASE));
+    }
+    Keys {
+        store,
+        key,
+        owner,
+        record,
+    }
+}
+
+fn key(text: &str) -> RecordKey {
+    let key = IdempotencyKey::new(text).expect("a valid key");
+    RecordKey::new(&CallerId::new("alice"), &key)
+}
+
+/// Runs a future of the memory store, which never waits.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => unreachable!("the memory store never waits"),
+    }
+}
+
+#[library_benchmark]
+#[bench::one(keys(false))]
+fn begin(keys: Keys) -> Keys {
+    let claim = Claim::new(keys.owner, Fingerprint::from_bytes([7; 32]));
+    let _ = black_box(now(keys.store.begin(&keys.key, &claim, LEASE)));
+    keys
+}
+
+#[library_benchmark]
+#[bench::one(keys(true))]
+fn complete(keys: Keys) -> Keys {
+    let _ = black_box(now(keys.store.complete(
+        &keys.key,
+        keys.owner,
+        &keys.record,
+        TTL,
+    )));
+    keys
+}
+
+#[library_benchmark]
+#[bench::one(keys(true))]
+fn renew(keys: Keys) -> Keys {
+    let _ = black_box(now(keys.store.renew(&keys.key, keys.owner, LEASE)));
+    keys
+}
+
+#[library_benchmark]
+#[bench::one(keys(true))]
+fn release(keys: Keys) -> Keys {
+    let _ = black_box(now(keys.store.release(&keys.key, keys.owner)));
+    keys
+}
+
+const LEASE: Duration = Duration::from_secs(60);
+const TTL: Duration = Duration::from_secs(24 * 60 * 60);
+
+library_benchmark_group!(name = requests, benchmarks = request_through);
+library_benchmark_group!(name = store, benchmarks = [begin, complete, renew, release]);
+main!(library_benchmark_groups = [requests, store]);
