@@ -299,9 +299,18 @@ impl<St: Store> Holder<St> {
 
     /// Renews the lease at a third of its length, for as long as it is polled.
     async fn keep(&self) -> Infallible {
-        while let Some(sleep) = self.background.sleep(self.setup.config.lease / 3) {
+        let lease = self.setup.config.lease;
+        let mut pause = lease / 3;
+        while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
-            match self.renew().await {
+            let renewed = self.renew().await;
+            // A renewal that failed is tried again sooner: another third later may be too late,
+            // since the first may have come late, too, after a hand-over to the background.
+            pause = match renewed {
+                Some(Ok(Held::Yes)) => lease / 3,
+                _ => lease / 12,
+            };
+            match renewed {
                 Some(Ok(Held::Yes)) => {}
                 Some(Ok(Held::Lost)) => {
                     trace::lease_lost(&self.key);
