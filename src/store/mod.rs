@@ -6,6 +6,8 @@
 //! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
 
 mod claim;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod dynamic;
 mod error;
 mod fingerprint;

@@ -1,0 +1,100 @@
+//! Checks that a store keeps what [`Store`](super::Store) promises, for its author to run.
+//!
+//! Each guarantee is an async function here that panics where the store breaks it, and
+//! [`conformance_tests!`](crate::conformance_tests) turns them into one named test each. What is
+//! checked only grows: a store that passes today may be caught by a later version.
+//!
+//! **Not API-stable.** Names and signatures in this module may change in any release; the macro's
+//! arguments will not.
+//!
+//! # Examples
+//!
+//! The whole test file of a store in memory whose time is tokio's, so that it can be paused:
+//!
+//! ```no_run
+//! # fn main() {}
+//! # #[cfg(feature = "memory")]
+//! mod memory_store {
+//!     use tower_idempotency::MemoryStore;
+//!
+//!     tower_idempotency::conformance_tests! {
+//!         clock: paused,
+//!         store: MemoryStore::new(),
+//!         room: async |store: &MemoryStore| store.len(),
+//!         bounded: MemoryStore::new().max_bytes(64 * 1024),
+//!     }
+//! }
+//! ```
+//!
+//! # Servers
+//!
+//! With `clock: real` leases and ttls are short and real. Keys are random, so that a server may be
+//! shared and need not be wiped; what is left there ends by itself within ten minutes. No check
+//! depends on how fast the machine or the server is: a lease is "over" for a call that begins after
+//! it must have ended and "lasts" for one that is answered before it may end, and in between either
+//! answer is right.
+//!
+//! # What is not checked
+//!
+//! How a store behaves that is down, slow or damaged, that its time is its own, and that what it
+//! keeps outlives the process: there is no way to bring that about for every store.
+
+mod bench;
+mod cancellation;
+mod claims;
+mod clock;
+mod endings;
+mod fences;
+mod keys;
+mod macros;
+mod races;
+mod records;
+mod room;
+mod terms;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+pub use self::cancellation::*;
+pub use self::claims::*;
+pub use self::clock::Clock;
+pub use self::endings::*;
+pub use self::fences::*;
+pub use self::keys::*;
+pub use self::races::*;
+pub use self::records::*;
+pub use self::room::*;
+pub use self::terms::*;
+use super::Store;
+
+/// Lists the cases that every store can run, for a harness other than `#[tokio::test]`.
+pub fn cases<S: Store>() -> Vec<Case<S>> {
+    crate::conformance_tests! { @list table }
+}
+
+/// A case of the kit: its name, and the function that runs it.
+pub struct Case<S> {
+    name: &'static str,
+    run: fn(S, Clock) -> Running,
+}
+
+type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<S: Store> Case<S> {
+    /// Returns the name of the case, which is also that of its function.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Runs the case. The future panics where the store breaks the guarantee.
+    pub fn run(&self, store: S, clock: Clock) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        (self.run)(store, clock)
+    }
+}
+
+impl<S> fmt::Debug for Case<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Case").field(&self.name).finish()
+    }
+}

@@ -1,0 +1,115 @@
+//! The room of a store: given back when a key ends, and never taken from those that have it.
+//!
+//! These cases need more of a store than [`Store`] does: a count of what it holds, or a limit.
+
+use http::StatusCode;
+
+use super::Clock;
+use super::bench::{Bench, LONG, fresh_claim, fresh_key, must_be_same};
+use super::endings::INCONCLUSIVE;
+use crate::store::{Begin, Held, Record, Store, StoreErrorKind};
+
+/// The room of claims and records that have ended is given back, without a request coming in.
+///
+/// `room` counts the keys in the store, those that have ended and still take room included. Nobody
+/// else may use what it counts meanwhile: give the store a namespace of its own.
+pub async fn the_room_of_what_ended_is_given_back<S: Store>(
+    store: S,
+    clock: Clock,
+    room: impl AsyncFn(&S) -> usize,
+) {
+    let bench = Bench::new(store, clock);
+    let room = async || room(&bench.store).await;
+    let before = room().await;
+    for term in clock.attempts() {
+        let mut terms = Vec::new();
+        for n in 0..16 {
+            let (key, claim, lease) = bench.claimed_for(term).await;
+            terms.push(lease);
+            if n % 2 == 0 {
+                let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(&[7; 512]));
+                let complete = bench.complete(&key, claim.owner(), &record, term);
+                terms.push(clock.grant(term, complete).await.1);
+            }
+        }
+        let (key, claim) = bench.claimed().await;
+        let during = room().await;
+        let released = bench.release(&key, claim.owner()).await;
+        assert_eq!(released, Held::Yes, "release by the owner");
+        let now = clock.now();
+        if !terms.iter().all(|term| term.lasted_until(now)) {
+            continue;
+        }
+        assert!(
+            during >= before + 17,
+            "17 keys are there, but the count rose from {before} to {during} only"
+        );
+        let what = "the room of what ended is given back";
+        clock
+            .eventually(what, async || room().await <= before)
+            .await;
+        return;
+    }
+    panic!("{INCONCLUSIVE}");
+}
+
+/// A store that is full refuses new claims, keeps records and claims, and takes claims again when
+/// there is room.
+///
+/// The store must be full after at most 10,000 keys of 1 KiB.
+pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {
+    let bench = Bench::new(store, clock);
+    let (mut claims, mut records) = (Vec::new(), Vec::new());
+    for n in 0.. {
+        assert!(
+            n < 10_000,
+            "the store took {n} keys of 1 KiB, and is not full"
+        );
+        let (key, claim) = (fresh_key(), fresh_claim());
+        match bench.store.begin(&key, &claim, LONG).await {
+            Ok(Begin::Started) => {}
+            Ok(found) => panic!("a key that nobody has used: {found:?} was answered"),
+            Err(error) if error.kind() == StoreErrorKind::Full => break,
+            Err(error) => panic!("begin in a store that may be full: {error}"),
+        }
+        let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(&[7; 1024]));
+        if n % 2 == 0 {
+            claims.push((key, claim));
+            continue;
+        }
+        match bench
+            .store
+            .complete(&key, claim.owner(), &record, LONG)
+            .await
+        {
+            Ok(Held::Yes) => records.push((key, record)),
+            Ok(Held::Lost) => panic!("complete by the owner was lost"),
+            Err(error) if error.kind() == StoreErrorKind::Full => claims.push((key, claim)),
+            Err(error) => panic!("complete in a store that may be full: {error}"),
+        }
+    }
+    for (key, record) in &records {
+        match bench.begin(key, &fresh_claim(), LONG).await {
+            Begin::Completed(found) => must_be_same(&found, record, "in a full store"),
+            found => panic!("a record of a full store is gone: {found:?} was answered"),
+        }
+    }
+    for (key, claim) in &claims {
+        bench
+            .must_be_in_progress(key, claim, "in a full store")
+            .await;
+        let renewed = bench.renew(key, claim.owner(), LONG).await;
+        assert_eq!(renewed, Held::Yes, "renew in a full store");
+    }
+    for (key, claim) in &claims {
+        let released = bench.release(key, claim.owner()).await;
+        assert_eq!(released, Held::Yes, "release in a full store");
+    }
+    let (key, claim) = (fresh_key(), fresh_claim());
+    bench
+        .must_start(&key, &claim, "after claims of a full store were released")
+        .await;
+    bench
+        .must_be_in_progress(&key, &claim, "after room was made")
+        .await;
+}
