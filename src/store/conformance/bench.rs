@@ -137,10 +137,8 @@ impl<S: Store> Bench<S> {
         let owner = claim.owner();
         let renewed = self.renew(key, owner, LONG).await;
         assert_eq!(renewed, Held::Lost, "{what}: renew");
-        // Of another fingerprint and body than any record that is rightly there.
-        let completed = self
-            .complete(key, owner, &record_of(&fresh_claim()), LONG)
-            .await;
+        // Of another body than any record that is rightly there.
+        let completed = self.complete(key, owner, &record_of(claim), LONG).await;
         assert_eq!(completed, Held::Lost, "{what}: complete");
         let released = self.release(key, owner).await;
         assert_eq!(released, Held::Lost, "{what}: release");

@@ -19,7 +19,7 @@ pub async fn a_claim_given_up_is_made_or_not<S: Store>(store: S, clock: Clock) {
             Begin::Started => {
                 bench
                     .must_be_held(&key, &next, "after a claim given up")
-                    .await
+                    .await;
             }
             Begin::InProgress(fingerprint) if fingerprint == claim.fingerprint() => {
                 bench.must_be_held(&key, &claim, "a claim given up").await;

@@ -1,5 +1,8 @@
 //! The kit on the stores of this crate, and on stores that are wrong on purpose.
 
+mod faulty;
+mod wrong;
+
 mod memory_store {
     use tower_idempotency::MemoryStore;
 
