@@ -61,28 +61,32 @@ impl Shared {
         claim: &Claim,
         lease: Duration,
     ) -> Result<Begin, StoreError> {
-        let now = self.now();
-        let deadline = after(now, lease);
-        let tick = tick_at(deadline);
-        let fresh = || Slot {
-            state: State::InProgress(Box::new(*claim)),
-            deadline,
-            tick,
-        };
         let mut may_sweep = true;
-        loop {
-            match self.slots.entry(*key) {
+        let tick = loop {
+            let entry = self.slots.entry(*key);
+            // Here and below the clock is read when the key is locked: a thread that read it and
+            // then waited for the lock would judge by the past, and set an end back that another
+            // has prolonged meanwhile.
+            let now = self.now();
+            let deadline = after(now, lease);
+            let tick = tick_at(deadline);
+            let fresh = || Slot {
+                state: State::InProgress(Box::new(*claim)),
+                deadline,
+                tick,
+            };
+            match entry {
                 Entry::Occupied(slot) if slot.get().is_live(now) => return Ok(slot.get().found()),
                 Entry::Occupied(mut slot) => {
                     self.replace(slot.get_mut(), fresh());
-                    break;
+                    break tick;
                 }
                 Entry::Vacant(vacant) => {
                     if self.bytes() < self.max_bytes() {
                         let slot = fresh();
                         self.bytes.fetch_add(slot.size(), Ordering::Relaxed);
                         vacant.insert(slot);
-                        break;
+                        break tick;
                     }
                 }
             }
@@ -91,7 +95,7 @@ impl Shared {
             if !(std::mem::take(&mut may_sweep) && self.sweep()) {
                 return Err(StoreErrorKind::Full.into());
             }
-        }
+        };
         self.watch(tick, *key);
         Ok(Begin::Started)
     }
@@ -103,10 +107,10 @@ impl Shared {
         record: &Record,
         ttl: Duration,
     ) -> Result<Held, StoreError> {
-        let now = self.now();
         let Some(mut slot) = self.slots.get_mut(key) else {
             return Ok(Held::Lost);
         };
+        let now = self.now();
         if !slot.is_held_by(owner, now) {
             return Ok(Held::Lost);
         }
@@ -127,23 +131,21 @@ impl Shared {
     }
 
     pub(super) fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Held {
+        let Some(mut slot) = self.slots.get_mut(key) else {
+            return Held::Lost;
+        };
         let now = self.now();
-        match self.slots.get_mut(key) {
-            Some(mut slot) if slot.is_held_by(owner, now) => {
-                slot.deadline = after(now, lease);
-                self.hasten(key, slot);
-                Held::Yes
-            }
-            _ => Held::Lost,
+        if !slot.is_held_by(owner, now) {
+            return Held::Lost;
         }
+        slot.deadline = after(now, lease);
+        self.hasten(key, slot);
+        Held::Yes
     }
 
     pub(super) fn release(&self, key: &RecordKey, owner: Owner) -> Held {
-        let now = self.now();
-        match self
-            .slots
-            .remove_if(key, |_, slot| slot.is_held_by(owner, now))
-        {
+        let is_held = |_: &RecordKey, slot: &Slot| slot.is_held_by(owner, self.now());
+        match self.slots.remove_if(key, is_held) {
             Some((_, slot)) => {
                 self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
                 Held::Yes
@@ -272,3 +274,65 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// Many small shards, so that one that grows moves few slots and holds few others up.
 const SHARDS: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::super::super::Fingerprint;
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim::new(Owner::new(), Fingerprint::from_bytes([7; 32]))
+    }
+
+    #[test]
+    fn a_lease_that_ends_while_a_step_waits_for_the_lock_is_over() {
+        type Step = fn(&Arc<Shared>, &RecordKey, &Claim) -> bool;
+        let steps: [(&str, Step); 4] = [
+            ("begin", |shared, key, _| {
+                matches!(shared.begin(key, &claim(), LEASE), Ok(Begin::Started))
+            }),
+            ("complete", |shared, key, held| {
+                let record = Record::new(held.fingerprint(), http::StatusCode::OK, [], None);
+                let completed = shared.complete(key, held.owner(), &record, LEASE);
+                matches!(completed, Ok(Held::Lost))
+            }),
+            ("renew", |shared, key, held| {
+                shared.renew(key, held.owner(), LEASE) == Held::Lost
+            }),
+            ("release", |shared, key, held| {
+                shared.release(key, held.owner()) == Held::Lost
+            }),
+        ];
+        for (name, step) in steps {
+            let (key, claim) = (RecordKey::from_bytes([1; 32]), claim());
+            // Claimed outside the runtime, so that there is no sweeper to wait for the lock, too.
+            let shared = Arc::new(Shared::new(1 << 20));
+            assert!(matches!(
+                shared.begin(&key, &claim, LEASE),
+                Ok(Begin::Started)
+            ));
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .start_paused(true)
+                .build()
+                .expect("a runtime");
+            let locked = shared.slots.get_mut(&key);
+            let waiting = {
+                let (shared, runtime) = (Arc::clone(&shared), runtime.handle().clone());
+                thread::spawn(move || {
+                    let _context = runtime.enter();
+                    step(&shared, &key, &claim)
+                })
+            };
+            // Until the step waits, most likely; one that begins later is right in any case.
+            thread::sleep(Duration::from_millis(20));
+            runtime.block_on(tokio::time::advance(LEASE * 2));
+            drop(locked);
+            assert!(waiting.join().expect("no panic"), "{name} went by the past");
+        }
+    }
+
+    const LEASE: Duration = Duration::from_secs(60);
+}
