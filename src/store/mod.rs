@@ -51,12 +51,16 @@ pub use self::record_key::RecordKey;
 ///   they are given, and its lease has not ended. Otherwise they change nothing and answer
 ///   [`Held::Lost`].
 /// - A lease or a ttl that ended is as good as absent from that moment on: `begin` starts anew. It
-///   lasts at least as long as it was asked for, give or take the clock's precision. Its room is
+///   lasts as long as it was asked for, give or take the clock's precision, from some moment between
+///   the call and its answer; the clock is read as part of the step, not before it. Its room is
 ///   given back in time, without a request coming in.
-/// - A record comes back as it was given, byte for byte.
+/// - A record comes back as it was given, byte for byte. Keys, owners and fingerprints may be of any
+///   bytes.
 /// - A record in the store is never replaced before its ttl ends, nor dropped to make room for
 ///   others: a store that is full refuses new claims, with [`StoreErrorKind::Full`].
 /// - Time is the store's own, so that the clocks of several processes do not matter.
+///
+/// The feature `conformance` has a test for each of these promises.
 ///
 /// # Cancellation
 ///

@@ -3,3 +3,5 @@
 
 #[cfg(all(feature = "conformance", feature = "memory"))]
 mod conformance;
+#[cfg(feature = "memory")]
+mod threads;
