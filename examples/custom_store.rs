@@ -62,19 +62,19 @@ impl Store for TableStore {
         record: &Record,
         ttl: Duration,
     ) -> Answer<Held> {
-        let completed = (Some(record.clone()), Instant::now() + ttl);
-        let change = |row: &mut Row| (row.record, row.end) = completed;
+        let record = Some(record.clone());
+        let change = |row: &mut Row| (row.record, row.end) = (record, Instant::now() + ttl);
         Ok(self.if_held(key, owner, change).await)
     }
 
     async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Held> {
-        let end = Instant::now() + lease;
-        Ok(self.if_held(key, owner, |row| row.end = end).await)
+        let change = |row: &mut Row| row.end = Instant::now() + lease;
+        Ok(self.if_held(key, owner, change).await)
     }
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Answer<Held> {
-        let end = Instant::now();
-        Ok(self.if_held(key, owner, |row| row.end = end).await)
+        let change = |row: &mut Row| row.end = Instant::now();
+        Ok(self.if_held(key, owner, change).await)
     }
 }
 
@@ -155,4 +155,16 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 #[test]
 fn the_store_keeps_its_promises() -> Result<(), Box<dyn std::error::Error>> {
     main()
+}
+
+/// All of the promises, a test each: `cargo test --example custom_store --features conformance`.
+#[cfg(all(test, feature = "conformance"))]
+mod conformance {
+    use super::TableStore;
+
+    tower_idempotency::conformance_tests! {
+        clock: paused,
+        store: TableStore::new(),
+        room: async |store: &TableStore| store.0.lock().await.len(),
+    }
 }
