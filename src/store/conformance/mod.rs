@@ -1,4 +1,4 @@
-//! Checks that a store keeps what [`Store`](super::Store) promises, for its author to run.
+//! Checks that a store keeps what [`Store`] promises, for its author to run.
 //!
 //! Each guarantee is an async function here that panics where the store breaks it, and
 //! [`conformance_tests!`](crate::conformance_tests) turns them into one named test each. What is
