@@ -2,4 +2,17 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
-mod smoke;
+mod drop_points;
+mod expiry;
+mod failing_handler;
+mod failing_store;
+mod hang_up;
+mod keeping;
+mod lease;
+mod memory_store;
+mod readiness;
+mod refusals;
+mod shutdown;
+mod stacks;
+mod support;
+mod table;

@@ -1,0 +1,239 @@
+//! Leases: renewed while a handler runs, and fenced when one is lost.
+
+use std::time::Duration;
+
+use http::Response;
+use http_body_util::BodyExt;
+use tokio::time::sleep;
+use tower::ServiceExt;
+use tower_idempotency::store::StoreErrorKind::Unavailable;
+use tower_idempotency::{IdempotencyLayer, MemoryStore, NotKept, Outcome};
+
+use crate::support::{
+    Answer, Call, Failure, Fault, Frames, Gate, Handler, LEASE, Piece, created, numbered, scripted,
+    send, write,
+};
+
+const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_slower_than_its_lease_keeps_its_key() {
+    let layer = IdempotencyLayer::new(MemoryStore::new()).lease(millis(600));
+    let handler = Handler::new(|_, _| async {
+        sleep(millis(2500)).await;
+        created("{}")
+    });
+    let app = handler.under(&layer);
+    let first = tokio::spawn(app.clone().oneshot(write("k")));
+    let mut refused = 0;
+    loop {
+        sleep(millis(40)).await;
+        if first.is_finished() {
+            break;
+        }
+        send(&app, write("k")).await.assert_in_progress();
+        refused += 1;
+    }
+    assert!(refused > 60, "{refused}");
+    Answer::read(first.await.unwrap().unwrap())
+        .await
+        .assert_run("{}");
+    send(&app, write("k")).await.assert_replay("{}");
+    assert_eq!(handler.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_whose_client_has_left_keeps_its_key_too() {
+    let layer = IdempotencyLayer::new(MemoryStore::new()).lease(millis(600));
+    let handler = Handler::new(|_, _| async {
+        sleep(millis(2500)).await;
+        created("{}")
+    });
+    let app = handler.under(&layer);
+    let left = tokio::time::timeout(millis(100), app.clone().oneshot(write("k"))).await;
+    assert!(left.is_err());
+    for _ in 0..59 {
+        send(&app, write("k")).await.assert_in_progress();
+        sleep(millis(40)).await;
+    }
+    layer.detached().wait(millis(100)).await.unwrap();
+    send(&app, write("k")).await.assert_replay("{}");
+    assert_eq!(handler.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_keeps_its_key_while_its_handler_or_its_client_is_slow() {
+    let layer = IdempotencyLayer::new(MemoryStore::new()).lease(millis(600));
+    let exact: fn(Piece) -> Frames = |wait| Frames::exact([Piece::Data("a"), wait, "b".into()]);
+    let unknown: fn(Piece) -> Frames = |wait| Frames::unknown([Piece::Data("a"), wait, "b".into()]);
+    for (key, body) in [("exact", exact), ("unknown", unknown)] {
+        let handler = Handler::new(move |_, _| async move {
+            let wait = Piece::Until(Box::pin(sleep(millis(2500))));
+            Ok(Response::new(body(wait)))
+        });
+        let app = handler.under(&layer);
+        let first = tokio::spawn(app.clone().oneshot(write(key)));
+        for _ in 0..60 {
+            sleep(millis(40)).await;
+            send(&app, write(key)).await.assert_in_progress();
+        }
+        let response = first.await.unwrap().unwrap();
+        if key == "unknown" {
+            // Its client does not read, so the body is not polled.
+            for _ in 0..60 {
+                send(&app, write(key)).await.assert_in_progress();
+                sleep(millis(40)).await;
+            }
+        }
+        Answer::read(response).await.assert_run("ab");
+        send(&app, write(key)).await.assert_replay("ab");
+        assert_eq!(handler.runs(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_once_loses_nothing() {
+    for fault in [Fault::Fail(Unavailable), Fault::Hang] {
+        let (layer, store) = scripted();
+        store.once(Call::Renew, fault);
+        let gate = Gate::new();
+        let handler = Handler::at(&gate);
+        let app = handler.under(&layer);
+        let first = tokio::spawn(app.clone().oneshot(write("k")));
+        sleep(LEASE * 2).await;
+        send(&app, write("k")).await.assert_in_progress();
+        gate.open();
+        Answer::read(first.await.unwrap().unwrap())
+            .await
+            .assert_run(numbered(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_its_lease_can_not_complete_what_another_holds() {
+    let (layer, store) = scripted();
+    store.always(Call::Renew, Fault::Fail(Unavailable));
+    let (slow, fast) = (Gate::new(), Gate::new());
+    let gates = [slow.clone(), fast.clone()];
+    let handler = Handler::new(move |run, _| {
+        let gate = gates[run - 1].clone();
+        async move {
+            gate.pass().await;
+            created(numbered(run))
+        }
+    });
+    let app = handler.under(&layer);
+    let first = tokio::spawn(app.clone().oneshot(write("k")));
+    slow.reached().await;
+    sleep(LEASE).await;
+    store.heal();
+    let second = tokio::spawn(app.clone().oneshot(write("k")));
+    fast.reached().await;
+
+    slow.open();
+    let first = Answer::read(first.await.unwrap().unwrap()).await;
+    assert_eq!(first.outcome, Outcome::NotKept(NotKept::LeaseLost));
+    assert_eq!(first.body, numbered(1), "its client gets its own response");
+    send(&app, write("k")).await.assert_in_progress();
+
+    fast.open();
+    Answer::read(second.await.unwrap().unwrap())
+        .await
+        .assert_run(numbered(2));
+    send(&app, write("k")).await.assert_replay(numbered(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_lost_its_lease_can_not_release_what_another_holds_or_has_completed() {
+    let failing: [fn() -> crate::support::Handled; 3] = [
+        || Err(Failure("the handler fails")),
+        || panic!("the handler panics"),
+        || {
+            Ok(Response::builder()
+                .status(500)
+                .body(Frames::default())
+                .unwrap())
+        },
+    ];
+    for finish in failing {
+        for completed in [false, true] {
+            let (layer, store) = scripted();
+            store.always(Call::Renew, Fault::Fail(Unavailable));
+            let (slow, fast) = (Gate::new(), Gate::new());
+            let gates = [slow.clone(), fast.clone()];
+            let handler = Handler::new(move |run, _| {
+                let gate = gates[run - 1].clone();
+                async move {
+                    gate.pass().await;
+                    if run == 1 {
+                        finish()
+                    } else {
+                        created(numbered(run))
+                    }
+                }
+            });
+            let app = handler.under(&layer);
+            let first = tokio::spawn(app.clone().oneshot(write("k")));
+            slow.reached().await;
+            sleep(LEASE).await;
+            store.heal();
+            let second = tokio::spawn(app.clone().oneshot(write("k")));
+            fast.reached().await;
+            if completed {
+                fast.open();
+                Answer::read(second.await.unwrap().unwrap())
+                    .await
+                    .assert_run(numbered(2));
+                slow.open();
+                let _ = first.await;
+            } else {
+                slow.open();
+                let _ = first.await;
+                send(&app, write("k")).await.assert_in_progress();
+                fast.open();
+                Answer::read(second.await.unwrap().unwrap())
+                    .await
+                    .assert_run(numbered(2));
+            }
+            send(&app, write("k")).await.assert_replay(numbered(2));
+            assert_eq!(handler.runs(), 2);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_whose_process_died_ends_with_its_lease() {
+    let (layer, _) = scripted();
+    let gate = Gate::new();
+    let handler = Handler::at(&gate);
+    let app = handler.under(&layer);
+    // Leaked, the future neither goes on nor is dropped: as if its process were gone.
+    let mut future = tokio_test::task::spawn(app.clone().oneshot(write("k")));
+    assert!(future.poll().is_pending());
+    std::mem::forget(future);
+    sleep(LEASE - millis(1)).await;
+    send(&app, write("k")).await.assert_in_progress();
+    sleep(millis(1)).await;
+    send(&app, write("k")).await.assert_run(numbered(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_unknown_size_without_an_end_is_read_on_for_a_lease_only() {
+    let (layer, _) = scripted();
+    let handler = Handler::new(|_, _| async {
+        let never = Piece::Until(Box::pin(std::future::pending()));
+        Ok(Response::new(Frames::unknown([Piece::Data("a"), never])))
+    });
+    let app = handler.under(&layer);
+    let response = app.clone().oneshot(write("k")).await.unwrap();
+    let mut body = response.into_body();
+    assert!(body.frame().await.is_some());
+    drop(body);
+    layer.detached().wait(LEASE + millis(1)).await.unwrap();
+    // It has run, and so it does not run again; the body was not whole, and so it is left out.
+    let retry = send(&app, write("k")).await;
+    retry.assert_replay("");
+    assert_eq!(retry.headers["idempotency-replay-body"], "omitted");
+}
