@@ -107,6 +107,13 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     }
 }
 
+impl<B: Body<Data = Bytes>> Default for ResponseBody<B> {
+    /// Creates an empty body, as the middleware around the layer asks for that answers by itself.
+    fn default() -> Self {
+        Self::full(Bytes::new())
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use http::Response;
+use http::{Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::runtime;
 use tokio_test::task;
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower_http::timeout::TimeoutLayer;
 use tracing::Instrument;
 
 use crate::support::{
@@ -40,6 +41,28 @@ async fn a_request_whose_client_hangs_up_is_carried_on_and_replayed() {
     gate.open();
     detached.wait(SOON).await.unwrap();
     send(&app, write("k")).await.assert_replay(numbered(1));
+    assert_eq!(handler.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outer_timeout_means_finish_in_the_background() {
+    let (layer, _) = scripted();
+    let detached = layer.detached();
+    let handler = Handler::new(|_, _| async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        created("{}")
+    });
+    let limit = TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, SOON);
+    let app = ServiceBuilder::new()
+        .layer(limit)
+        .layer(layer)
+        .service(handler.clone());
+
+    let first = send(&app, write("k")).await;
+    assert_eq!(first.status, StatusCode::GATEWAY_TIMEOUT);
+    send(&app, write("k")).await.assert_in_progress();
+    detached.wait(3 * SOON).await.unwrap();
+    send(&app, write("k")).await.assert_replay("{}");
     assert_eq!(handler.runs(), 1);
 }
 

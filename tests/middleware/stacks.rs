@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use tokio_test::task;
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceBuilder, ServiceExt};
+use tower_http::timeout::TimeoutLayer;
 use tower_http::trace::TraceLayer;
 use tower_idempotency::{
     IdempotencyKey, IdempotencyLayer, MemoryStore, Outcome, RequestBody, ResponseBody,
@@ -49,7 +50,12 @@ async fn under_axums_router_a_handler_runs_once_and_may_ask_for_the_key() {
 async fn between_other_layers_of_a_service_builder_it_replays() {
     let (layer, _) = scripted();
     let handler = Handler::creating("{}");
+    let limit = TimeoutLayer::with_status_code(
+        StatusCode::GATEWAY_TIMEOUT,
+        std::time::Duration::from_secs(1),
+    );
     let app = ServiceBuilder::new()
+        .layer(limit)
         .layer(layer)
         .layer(TraceLayer::new_for_http())
         .concurrency_limit(1)
