@@ -123,20 +123,9 @@ impl<St: Store> Lease<St> {
         begun
     }
 
-    /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
-    pub(crate) async fn during<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
-        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
-            return output;
-        }
-        // Boxed, so that a request which does not wait is not the larger for it.
-        let mut renewal = Box::pin(self.holder.keep());
-        poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(output);
-            }
-            renewal.as_mut().poll(context).map(|never| match never {})
-        })
-        .await
+    /// Runs a future and renews the lease meanwhile.
+    pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
+        self.holder.during(future).await
     }
 
     /// Renews the lease from a task of its own until the result is dropped.
@@ -180,7 +169,8 @@ impl<St: Store> Lease<St> {
             }
         }
         let settled = patience.wait(&holder.background, holder.settle(&ending));
-        let error = match settled.await {
+        // A store that hangs may do so for longer than the rest of the lease.
+        let error = match holder.during(pin!(settled)).await {
             Ok(held) => {
                 *state = State::Closed;
                 return held.into();
@@ -202,7 +192,7 @@ impl<St: Store> Lease<St> {
         if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
             *record = record.without_body();
             let settled = patience.wait(&holder.background, holder.settle(&ending));
-            error = match settled.await {
+            error = match holder.during(pin!(settled)).await {
                 Ok(held) => {
                     *state = State::Closed;
                     return match held {
@@ -270,17 +260,31 @@ impl<St: Store> Holder<St> {
         }
     }
 
+    /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
+    async fn during<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
+        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
+            return output;
+        }
+        // Boxed, so that a request which does not wait is not the larger for it.
+        let mut renewal = Box::pin(self.keep());
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(output);
+            }
+            renewal.as_mut().poll(context).map(|never| match never {})
+        })
+        .await
+    }
+
     /// Tries to settle until it succeeds, the lease is lost, or a lease has passed.
     async fn settle_later(self, ending: Ending) {
         let config = &self.setup.config;
         let start = Instant::now();
         let mut pause = config.lease / 64;
         loop {
-            let tried = self
-                .background
-                .within(config.store_timeout, self.settle(&ending))
-                .await;
-            match tried {
+            let settle = self.settle(&ending);
+            let settle = self.background.within(config.store_timeout, settle);
+            match self.during(pin!(settle)).await {
                 Some(Ok(_)) => return,
                 Some(Err(error)) if !error.is_transient() => return,
                 _ if start.elapsed() + pause >= config.lease => return,

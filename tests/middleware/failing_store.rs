@@ -10,7 +10,7 @@ use tower_idempotency::store::StoreErrorKind::{Corrupt, Full, Timeout, Unavailab
 
 use crate::support::{
     Answer, Call, Failure, Fault, Frames, Handled, Handler, LEASE, STORE_TIMEOUT, created,
-    responding, scripted, send, write,
+    numbered, responding, scripted, send, write,
 };
 
 const FAULTS: [Fault; 6] = [
@@ -114,6 +114,32 @@ async fn a_complete_that_fails_neither_frees_the_key_nor_loses_the_response() {
         send(&app, write("k")).await.assert_replay("{}");
         assert_eq!(handler.runs(), 1);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_complete_that_hangs_loses_no_lease_that_is_shorter_than_the_store_timeout() {
+    let (layer, store) = scripted();
+    let layer = layer
+        .lease(Duration::from_millis(600))
+        .store_timeout(Duration::from_millis(590));
+    store.once(Call::Complete, Fault::Hang);
+    let handler = Handler::new(|run, _| async move {
+        sleep(Duration::from_millis(190)).await;
+        created(numbered(run))
+    });
+    let app = handler.under(&layer);
+    let first = tokio::spawn(app.clone().oneshot(write("k")));
+    for _ in 0..77 {
+        sleep(Duration::from_millis(10)).await;
+        send(&app, write("k")).await.assert_in_progress();
+    }
+    assert_eq!(
+        Answer::read(first.await.unwrap().unwrap()).await.body,
+        numbered(1)
+    );
+    layer.detached().wait(Duration::from_secs(2)).await.unwrap();
+    send(&app, write("k")).await.assert_replay(numbered(1));
+    assert_eq!(handler.runs(), 1);
 }
 
 #[tokio::test(start_paused = true)]
