@@ -40,7 +40,10 @@ fn main() {
     }
 }
 
-const PARTS: &[(&str, fn(usize))] = &[
+/// A part's name, and what runs it with a number of keys.
+type Part = (&'static str, fn(usize));
+
+const PARTS: &[Part] = &[
     ("growth", growth),
     ("expiry", expiry),
     ("limit", limit),

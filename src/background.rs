@@ -112,7 +112,7 @@ impl Unfinished {
 
 impl fmt::Display for Unfinished {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} detached requests are still running", self.count)
+        write!(f, "detached requests still running: {}", self.count)
     }
 }
 

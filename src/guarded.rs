@@ -1,18 +1,18 @@
 //! What happens to a request that has a key and a caller, from top to bottom.
 
 use std::future::Future;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{Request, Response, response};
-use http_body::Body;
+use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use crate::background::Background;
 use crate::body::{Collected, Finished, Recorded, UploadState, collect, drain};
-use crate::lease::{Ending, Lease, Settled};
+use crate::lease::{Ending, Lease};
 use crate::outcome::NotKept;
 use crate::problem::Problem;
 use crate::setup::Setup;
@@ -49,35 +49,46 @@ where
             drain(request, execution.lease.background()).await;
             return Ok(found.into_response().map(ResponseBody::full));
         }
-        let received = {
+        let (mut parts, body) = match {
             let upload = execution.upload.clone();
             let request = request.map(|body| RequestBody::watched(body, upload));
             let mut response = pin!(ready.call(request));
-            let mut received = pin!(execution.receive(response.as_mut()));
-            execution.lease.during(received.as_mut()).await
-        };
-        let (mut parts, received) = match received {
-            Ok(received) => received,
+            execution.lease.during(response.as_mut()).await
+        } {
+            Ok(response) => response.into_parts(),
             Err(error) => {
                 // Whatever comes of it, the error is the handler's.
                 let _ = execution.lease.settle(Ending::Release).await;
                 return Err(error);
             }
         };
-        let ((ending, outcome), body) = match received {
-            Received::NotKept(why, body) => (not_kept(why), ResponseBody::passing(body)),
-            Received::TooLong(body) => (execution.kept(&parts, None), ResponseBody::passing(body)),
-            Received::Collected(Collected::Whole(whole)) => {
-                let kept = execution.kept(&parts, Some(&whole.data));
-                (kept, whole.into_body())
+        snapshot::remove_markers(&mut parts);
+        let ((ending, outcome), body) = match execution.judge(&parts, body.size_hint()) {
+            Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
+            Judgement::TooLong => (execution.kept(&parts, None), ResponseBody::passing(body)),
+            Judgement::OfUnknownSize => return Ok(execution.record(parts, body)),
+            Judgement::OfSize(size) => {
+                let collected = {
+                    let mut collected = pin!(collect(body, execution.limit()));
+                    execution.lease.during(collected.as_mut()).await
+                };
+                if collected.is_longer_than(size) {
+                    // The whole body is sent, which a server would otherwise cut at this length.
+                    parts.headers.remove(CONTENT_LENGTH);
+                }
+                match collected {
+                    Collected::Whole(whole) => {
+                        let kept = execution.kept(&parts, Some(&whole.data));
+                        (kept, whole.into_body())
+                    }
+                    Collected::TooLong(body) => (execution.kept(&parts, None), body),
+                    Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
+                }
             }
-            Received::Collected(Collected::TooLong(body)) => (execution.kept(&parts, None), body),
-            Received::Collected(Collected::Broken(body)) => (not_kept(NotKept::BrokenBody), body),
-            Received::OfUnknownSize(body) => return Ok(execution.record(parts, body)),
         };
         // The key is settled before the response leaves, so that the client can rely on either.
-        let outcome = execution.settle(ending, outcome).await;
-        parts.extensions.insert(outcome);
+        let settled = execution.lease.settle(ending).await;
+        parts.extensions.insert(settled.outcome(outcome));
         Ok(Response::from_parts(parts, body))
     }
 }
@@ -106,12 +117,15 @@ struct Execution<St: Store> {
     upload: UploadState,
 }
 
-/// What the handler gave, as far as it must be read before it is decided upon.
-enum Received<B: Body<Data = Bytes>> {
-    NotKept(NotKept, B),
-    TooLong(B),
-    Collected(Collected<B>),
-    OfUnknownSize(B),
+/// What is to become of a response, as far as its head tells.
+enum Judgement {
+    NotKept(NotKept),
+    /// Its body is over the limit.
+    TooLong,
+    /// Its body has this size, and is read whole before it is sent.
+    OfSize(u64),
+    /// Its body is copied while it is sent.
+    OfUnknownSize,
 }
 
 impl<St: Store> Execution<St> {
@@ -128,36 +142,19 @@ impl<St: Store> Execution<St> {
         }
     }
 
-    /// Waits for the response, decides by its head what becomes of it, and reads the body where
-    /// that is to be kept before it is sent.
-    async fn receive<F, B2, E>(
-        &self,
-        response: Pin<&mut F>,
-    ) -> Result<(response::Parts, Received<B2>), E>
-    where
-        F: Future<Output = Result<Response<B2>, E>>,
-        B2: Body<Data = Bytes>,
-    {
-        let (mut parts, body) = response.await?.into_parts();
-        snapshot::remove_markers(&mut parts);
-        if let Some(why) = self.why_not_kept(&parts) {
-            return Ok((parts, Received::NotKept(why, body)));
-        }
-        let limit = self.lease.config().max_response_bytes;
-        let size = body.size_hint();
-        let received = if size.lower() > limit as u64 {
-            Received::TooLong(body)
-        } else if let Some(size) = size.exact() {
-            let collected = collect(body, limit).await;
-            if collected.is_longer_than(size) {
-                // The whole body is sent, which a server would otherwise cut at this length.
-                parts.headers.remove(CONTENT_LENGTH);
-            }
-            Received::Collected(collected)
+    fn judge(&self, parts: &response::Parts, size: SizeHint) -> Judgement {
+        if let Some(why) = self.why_not_kept(parts) {
+            Judgement::NotKept(why)
+        } else if size.lower() > self.limit() as u64 {
+            Judgement::TooLong
         } else {
-            Received::OfUnknownSize(body)
-        };
-        Ok((parts, received))
+            size.exact()
+                .map_or(Judgement::OfUnknownSize, Judgement::OfSize)
+        }
+    }
+
+    fn limit(&self) -> usize {
+        self.lease.config().max_response_bytes
     }
 
     /// Names the reason against keeping a response, if there is one.
@@ -186,22 +183,12 @@ impl<St: Store> Execution<St> {
         (Ending::Complete(record), outcome)
     }
 
-    /// Ends the claim, and returns what to tell of it: this outcome, if the store did as it was asked.
-    async fn settle(&mut self, ending: Ending, outcome: Outcome) -> Outcome {
-        match self.lease.settle(ending).await {
-            Settled::Done => outcome,
-            Settled::DoneWithoutBody => Outcome::KeptWithoutBody,
-            Settled::Lost => Outcome::NotKept(NotKept::LeaseLost),
-            Settled::Failed(kind) => Outcome::StoreFailed(kind),
-        }
-    }
-
     /// Sends a body of unknown size on while it is copied; the key is settled before its end.
     fn record<B2>(mut self, mut parts: response::Parts, body: B2) -> Response<ResponseBody<B2>>
     where
         B2: Body<Data = Bytes, Error: Send> + Send + 'static,
     {
-        let limit = self.lease.config().max_response_bytes;
+        let limit = self.limit();
         let declared = parts.headers.get(CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
         let patience = self.lease.config().lease;
@@ -217,12 +204,13 @@ impl<St: Store> Execution<St> {
         let finish = move |recorded| -> Finished {
             Box::pin(async move {
                 let _renewal = renewal;
-                let (ending, outcome) = match recorded {
+                let (ending, _) = match recorded {
                     Recorded::Whole(bytes) => self.kept(&head, Some(&bytes)),
                     Recorded::TooLong => self.kept(&head, None),
                     Recorded::Broken => not_kept(NotKept::BrokenBody),
                 };
-                self.settle(ending, outcome).await;
+                // The head has left, so there is nobody to tell what came of it.
+                let _ = self.lease.settle(ending).await;
             })
         };
         let finish = Box::new(finish);

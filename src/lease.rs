@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::background::{Background, poll_once};
 use crate::config::Config;
+use crate::outcome::{NotKept, Outcome};
 use crate::setup::Setup;
 use crate::store::{
     Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind,
@@ -33,9 +34,8 @@ impl Patience {
     async fn wait<T>(
         &mut self,
         background: &Background,
-        step: impl Future<Output = Result<T, StoreError>>,
+        mut step: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
     ) -> Result<T, StoreError> {
-        let mut step = pin!(step);
         if let Poll::Ready(result) = poll_once(step.as_mut()).await {
             return result;
         }
@@ -107,8 +107,9 @@ impl<St: Store> Lease<St> {
         let claim = Claim::new(self.holder.owner, fingerprint);
         // Until the answer is there, the key may be ours.
         self.state = State::Unknown(StoreErrorKind::Timeout);
-        let begin = setup.store.begin(key, &claim, setup.config.lease);
-        let begun = self.patience.wait(&self.holder.background, begin).await;
+        let mut begin = pin!(setup.store.begin(key, &claim, setup.config.lease));
+        let background = &self.holder.background;
+        let begun = self.patience.wait(background, begin.as_mut()).await;
         self.state = match &begun {
             Ok(Begin::Started) => State::Held,
             Ok(Begin::InProgress(_) | Begin::Completed(_)) => State::Closed,
@@ -153,60 +154,66 @@ impl<St: Store> Lease<St> {
 
     /// Ends the claim, once.
     pub(crate) async fn settle(&mut self, ending: Ending) -> Settled {
-        let Self {
-            holder,
-            patience,
-            state,
-        } = self;
-        match *state {
+        match self.state {
             State::Held => {}
             State::Closed => return Settled::Lost,
             State::Refused(kind) => return Settled::Failed(kind),
             State::Unknown(kind) => {
-                *state = State::Closed;
-                holder.background.run(holder.clone().settle_later(ending));
+                self.state = State::Closed;
+                let later = self.holder.clone().settle_later(ending);
+                self.holder.background.run(later);
                 return Settled::Failed(kind);
             }
         }
-        let settled = patience.wait(&holder.background, holder.settle(&ending));
-        // A store that hangs may do so for longer than the rest of the lease.
-        let error = match holder.during(pin!(settled)).await {
-            Ok(held) => {
-                *state = State::Closed;
-                return held.into();
-            }
-            Err(error) => error,
-        };
-        // Boxed, so that a request whose store works is not the larger for it.
-        Box::pin(self.after_failure(ending, error)).await
+        match self.try_to_settle(&ending).await {
+            Ok(held) => held.into(),
+            // Boxed, so that a request whose store works is not the larger for it.
+            Err(error) => Box::pin(self.settle_after(error, ending)).await,
+        }
     }
 
     /// Goes on when the store has failed to end the claim: a store that is full may still have room
     /// for the record without its body; otherwise it is tried again in the background.
-    async fn after_failure(&mut self, mut ending: Ending, mut error: StoreError) -> Settled {
+    async fn settle_after(&mut self, mut error: StoreError, mut ending: Ending) -> Settled {
+        if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
+            *record = record.without_body();
+            error = match self.try_to_settle(&ending).await {
+                Ok(Held::Yes) => return Settled::DoneWithoutBody,
+                Ok(Held::Lost) => return Settled::Lost,
+                Err(error) => error,
+            };
+        }
+        self.state = State::Closed;
+        trace::store_failed(ending.step(), &self.holder.key, &error);
+        let later = self.holder.clone().settle_later(ending);
+        self.holder.background.spawn(later);
+        Settled::Failed(error.kind())
+    }
+
+    async fn try_to_settle(&mut self, ending: &Ending) -> Result<Held, StoreError> {
         let Self {
             holder,
             patience,
             state,
         } = self;
-        if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
-            *record = record.without_body();
-            let settled = patience.wait(&holder.background, holder.settle(&ending));
-            error = match holder.during(pin!(settled)).await {
-                Ok(held) => {
-                    *state = State::Closed;
-                    return match held {
-                        Held::Yes => Settled::DoneWithoutBody,
-                        Held::Lost => Settled::Lost,
-                    };
-                }
-                Err(error) => error,
-            };
-        }
+        let mut step = pin!(holder.settle(ending));
+        let mut settled = pin!(patience.wait(&holder.background, step.as_mut()));
+        // A store that hangs may do so for longer than the rest of the lease.
+        let held = holder.during(settled.as_mut()).await?;
         *state = State::Closed;
-        trace::store_failed(ending.step(), &holder.key, &error);
-        holder.background.spawn(holder.clone().settle_later(ending));
-        Settled::Failed(error.kind())
+        Ok(held)
+    }
+}
+
+impl Settled {
+    /// Returns what to tell of a response: this, if the store did as it was asked.
+    pub(crate) fn outcome(self, done: Outcome) -> Outcome {
+        match self {
+            Self::Done => done,
+            Self::DoneWithoutBody => Outcome::KeptWithoutBody,
+            Self::Lost => Outcome::NotKept(NotKept::LeaseLost),
+            Self::Failed(kind) => Outcome::StoreFailed(kind),
+        }
     }
 }
 

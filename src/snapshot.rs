@@ -17,8 +17,7 @@ pub(crate) fn record(
     headers: &HeaderMap,
     body: Option<&[u8]>,
 ) -> Record {
-    let fields = headers.iter().filter(|(name, _)| is_kept(headers, name));
-    Record::new(fingerprint, status, fields, body)
+    Record::new(fingerprint, status, KeptFields(headers), body)
 }
 
 /// Makes the response of a replay.
@@ -42,6 +41,36 @@ pub(crate) fn replay(record: &Record) -> Response<Bytes> {
 pub(crate) fn remove_markers(parts: &mut response::Parts) {
     parts.headers.remove(REPLAYED);
     parts.headers.remove(REPLAY_BODY);
+}
+
+/// The header fields of a response that are kept.
+#[derive(Clone, Copy)]
+struct KeptFields<'a>(&'a HeaderMap);
+
+impl<'a> IntoIterator for KeptFields<'a> {
+    type Item = (&'a HeaderName, &'a HeaderValue);
+    type IntoIter = KeptFieldsIter<'a>;
+
+    fn into_iter(self) -> KeptFieldsIter<'a> {
+        KeptFieldsIter {
+            headers: self.0,
+            fields: self.0.iter(),
+        }
+    }
+}
+
+struct KeptFieldsIter<'a> {
+    headers: &'a HeaderMap,
+    fields: http::header::Iter<'a, HeaderValue>,
+}
+
+impl<'a> Iterator for KeptFieldsIter<'a> {
+    type Item = (&'a HeaderName, &'a HeaderValue);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let headers = self.headers;
+        self.fields.find(|(name, _)| is_kept(headers, name))
+    }
 }
 
 /// Tells whether a header field is kept: all are but those of the connection, of this one message,

@@ -41,16 +41,21 @@ impl Record {
     pub fn new<'a>(
         fingerprint: Fingerprint,
         status: StatusCode,
-        fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)>,
+        fields: impl IntoIterator<Item = (&'a HeaderName, &'a HeaderValue)> + Clone,
         body: Option<&[u8]>,
     ) -> Self {
+        // Gone through twice: a record lives for a day, and takes no more room than it needs.
+        let sizes = fields.clone().into_iter();
+        let sizes = sizes.map(|(name, value)| FIELD + name.as_str().len() + value.len());
+        let fields_len: usize = sizes.sum();
         let body_len = body.map_or(0, <[u8]>::len);
-        let mut flat = Vec::with_capacity(HEAD + USUAL_FIELDS + body_len);
+
+        let mut flat = Vec::with_capacity(HEAD + fields_len + body_len);
         flat.push(VERSION);
         flat.push(u8::from(body.is_some()));
         flat.extend_from_slice(&status.as_u16().to_be_bytes());
         flat.extend_from_slice(fingerprint.as_bytes());
-        flat.extend_from_slice(&[0; 4]);
+        flat.extend_from_slice(&(fields_len as u32).to_be_bytes());
         for (name, value) in fields {
             // `HeaderName` is limited to 64 KiB, and a whole header block is far below 4 GiB.
             flat.extend_from_slice(&(name.as_str().len() as u16).to_be_bytes());
@@ -58,11 +63,8 @@ impl Record {
             flat.extend_from_slice(name.as_str().as_bytes());
             flat.extend_from_slice(value.as_bytes());
         }
-        let fields_len = (flat.len() - HEAD) as u32;
-        flat[HEAD - 4..HEAD].copy_from_slice(&fields_len.to_be_bytes());
         flat.extend_from_slice(body.unwrap_or_default());
-        // A record lives for a day: it takes no more room than it needs.
-        Self(flat.into_boxed_slice().into())
+        Self(flat.into())
     }
 
     /// Creates a record from bytes that [`Record::as_bytes`] gave, without copying them.
@@ -124,6 +126,12 @@ impl Record {
     /// Returns the body, which shares the record's buffer, or `None` if it was left out.
     pub fn body(&self) -> Option<Bytes> {
         (self.0[1] == 1).then(|| self.0.slice(self.body_start()..))
+    }
+
+    /// Copies the record into a buffer of its own.
+    #[cfg(feature = "memory")]
+    pub(crate) fn copied(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
     }
 
     /// Returns this record without its body.
@@ -199,9 +207,6 @@ const VERSION: u8 = 1;
 
 /// Length of what comes before the header fields.
 const HEAD: usize = 1 + 1 + 2 + 32 + 4;
-
-/// Room for the header fields of a usual response, so that the buffer need not grow.
-const USUAL_FIELDS: usize = 256;
 
 /// Length of what comes before a field's name.
 const FIELD: usize = 2 + 4;

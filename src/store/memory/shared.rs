@@ -115,7 +115,7 @@ impl Shared {
             return Ok(Held::Lost);
         }
         let completed = Slot {
-            state: State::Completed(record.clone()),
+            state: State::completed(record),
             deadline: after(now, ttl),
             tick: slot.tick,
         };

@@ -20,6 +20,20 @@ pub(super) enum State {
     Completed(Record),
 }
 
+impl State {
+    /// Keeps a record.
+    ///
+    /// A small one is copied: a clone would cost as much, and keep a count of references beside it
+    /// for as long as it lives (31 of 587 resident bytes a key with a body of 256 bytes).
+    pub(super) fn completed(record: &Record) -> Self {
+        Self::Completed(if record.as_bytes().len() > SMALL {
+            record.clone()
+        } else {
+            record.copied()
+        })
+    }
+}
+
 impl Slot {
     /// Tells whether the lease or the ttl still lasts.
     pub(super) fn is_live(&self, now: u64) -> bool {
@@ -50,6 +64,9 @@ impl Slot {
         }
     }
 }
+
+/// The greatest size of a record, in bytes, that is copied rather than shared.
+const SMALL: usize = 4096;
 
 /// What a key costs beside its record: its place in the table, which is filled by two thirds on
 /// average, its place in the order of expiry, and what the allocator adds.
