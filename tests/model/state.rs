@@ -1,0 +1,336 @@
+//! The state of the model: a store, some processes, and the requests that they have been sent.
+
+use crate::store::{Id, LEASE, Slot, Step, TTL};
+
+/// Everything that a step may depend on, and what the properties ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct State {
+    pub(crate) slot: Slot,
+    pub(crate) store_is_up: bool,
+    pub(crate) processes: [Process; MOST],
+    pub(crate) requests: [Request; MOST],
+    /// Calls that were given up, and that reach the store at some time or never: a lost answer is
+    /// one that reaches it at once. Sorted, since the network keeps no order.
+    pub(crate) late: Vec<(Id, Step)>,
+    /// How much more may go wrong.
+    pub(crate) left: Faults,
+    pub(crate) promise: Option<Promise>,
+    /// For how many ticks nobody who could settle it has been behind the claim.
+    pub(crate) abandoned: u8,
+    pub(crate) wrong: Wrong,
+}
+
+/// What may go wrong in one history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Faults {
+    /// Calls that are given up; they may reach the store all the same.
+    pub(crate) timeouts: u8,
+    /// Times at which the store refuses all calls.
+    pub(crate) outages: u8,
+    /// Claims for which the store has no room.
+    pub(crate) refusals: u8,
+    pub(crate) pauses: u8,
+    pub(crate) crashes: u8,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Process {
+    Awake,
+    /// Does nothing, and does not know it: a stopped virtual machine, or a blocked thread.
+    Paused,
+    Dead,
+}
+
+/// One request with the key, from its arrival to the last that the layer does for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Request {
+    pub(crate) process: usize,
+    pub(crate) phase: Phase,
+    /// `lease::State`, as far as it is not told by the phase.
+    pub(crate) known: Known,
+    /// Ticks to the next renewal, or the next try to settle. `None`: no more renewals.
+    pub(crate) due: Option<u8>,
+    /// For the properties: how often since its last success a renewal was kept from happening.
+    pub(crate) hindered: u8,
+    /// For the properties: why it may be that another run does not respect this one.
+    pub(crate) excuse: Option<Excuse>,
+    /// For the properties: its handler gave a response to keep, and less than a ttl has passed.
+    pub(crate) ran: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Phase {
+    /// Not yet sent by its client.
+    Unsent,
+    /// Only with `Mutation::BeginInTwoSteps`: has seen that the key is absent.
+    Looked,
+    /// `begin` is answered or has failed, and the handler is about to be called.
+    Begun,
+    /// The handler or its response body runs.
+    Running,
+    /// The handler is over, and the claim is about to be settled.
+    Over(Ending),
+    /// `Holder::settle_later`: tries to settle since so many ticks.
+    Settling {
+        ending: Ending,
+        since: u8,
+        renews_first: bool,
+    },
+    Done(Outcome),
+}
+
+/// `lease::Ending`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Ending {
+    Complete,
+    Release,
+}
+
+/// `lease::State`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Known {
+    Held,
+    Refused,
+    Unknown,
+}
+
+/// What came of a request: told until time passes, so that it is no state of its own for long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Outcome {
+    Kept,
+    Replayed,
+    InProgress,
+    /// Settled after the response was out.
+    KeptInBackground,
+    /// Its record has lived for its ttl.
+    RecordEnded,
+    /// Anything else, of which no property asks.
+    Other,
+}
+
+/// What a run may blame when another one does not respect it. The model grants an excuse only for
+/// what it did itself, so that a protocol which is to blame has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Excuse {
+    /// The store failed at `begin` and had no claim of it when the handler was called.
+    FailedOpen,
+    /// The lease ended although it was renewed in time wherever that was possible.
+    LeaseLost,
+    /// The process died between the handler's end and the record.
+    Crashed,
+}
+
+/// The first response that was completed, and for how long it must stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Promise {
+    pub(crate) response: Id,
+    pub(crate) left: u8,
+}
+
+/// What the last step did that can't be seen in the state behind it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Wrong {
+    pub(crate) overlap: bool,
+    pub(crate) second_run: bool,
+    pub(crate) replay: bool,
+    pub(crate) kept: bool,
+}
+
+impl State {
+    pub(crate) fn new(processes: usize, requests: usize, faults: Faults) -> Self {
+        let mut state = Self {
+            slot: Slot::Absent,
+            store_is_up: true,
+            processes: [Process::Dead; MOST],
+            requests: [Request::UNSENT; MOST],
+            late: Vec::new(),
+            left: faults,
+            promise: None,
+            abandoned: 0,
+            wrong: Wrong::default(),
+        };
+        state.processes[..processes].fill(Process::Awake);
+        state.requests[requests..].fill_with(|| Request {
+            phase: Phase::Done(Outcome::Other),
+            ..Request::UNSENT
+        });
+        state
+    }
+
+    /// Gives states with the same future the same form, so that they are explored once.
+    pub(crate) fn normalize(&mut self) {
+        for request in &mut self.requests {
+            if request.excuse.is_some() {
+                request.hindered = 0;
+            }
+            if matches!(request.phase, Phase::Done(_)) && !request.ran {
+                request.excuse = None;
+            }
+        }
+        // Which process is which does not matter: those with a request come first, in its order.
+        let mut order: [usize; MOST] = std::array::from_fn(|process| process);
+        let first = |process: usize| {
+            let mut requests = self.requests.iter();
+            let first = requests.position(|r| r.is_active() && r.process == process);
+            (first.unwrap_or(MOST), self.processes[process])
+        };
+        order.sort_by_key(|process| first(*process));
+        self.processes = order.map(|process| self.processes[process]);
+        for request in &mut self.requests {
+            if request.is_active() {
+                let process = order.iter().position(|process| *process == request.process);
+                request.process = process.unwrap_or_default();
+            }
+        }
+    }
+
+    pub(crate) fn request(&mut self, id: Id) -> &mut Request {
+        &mut self.requests[usize::from(id)]
+    }
+
+    pub(crate) fn is_awake(&self, request: &Request) -> bool {
+        self.processes[request.process] == Process::Awake
+    }
+
+    /// Tells whether a process that is awake has something to do that does not wait.
+    pub(crate) fn is_busy(&self) -> bool {
+        let mut requests = self.requests.iter();
+        requests.any(|request| request.has_step() && self.is_awake(request))
+    }
+
+    /// Lets a third of a lease pass.
+    pub(crate) fn tick(&mut self) {
+        for request in &mut self.requests {
+            if request.is_active() && self.processes[request.process] == Process::Paused {
+                request.hindered = (request.hindered + 1).min(HINDERED);
+            }
+            request.due = request.due.map(|due| due.saturating_sub(1));
+            if let Phase::Done(outcome) = &mut request.phase {
+                if *outcome != Outcome::RecordEnded {
+                    *outcome = Outcome::Other;
+                }
+            }
+            if let Phase::Settling { since, .. } = &mut request.phase {
+                *since = (*since + 1).min(LEASE);
+            }
+        }
+        self.promise = self.promise.and_then(|promise| {
+            let left = promise.left - 1;
+            (left > 0).then_some(Promise { left, ..promise })
+        });
+        match self.slot.tick() {
+            Some(Slot::Claimed { owner, .. }) => {
+                let request = self.request(owner);
+                if request.hindered >= HINDERED {
+                    request.excuse = request.excuse.or(Some(Excuse::LeaseLost));
+                }
+            }
+            Some(Slot::Completed { response, .. }) => {
+                self.requests.iter_mut().for_each(|r| r.ran = false);
+                let request = self.request(response);
+                if !request.is_active() {
+                    request.finish(Outcome::RecordEnded);
+                }
+            }
+            Some(Slot::Absent) | None => {}
+        }
+        self.abandoned = match self.slot {
+            Slot::Claimed { owner, .. } if self.is_abandoned(owner) => self.abandoned + 1,
+            _ => 0,
+        };
+    }
+
+    /// Tells whether nothing that speaks for this owner can reach the store any more.
+    fn is_abandoned(&self, owner: Id) -> bool {
+        let is_late = self.late.iter().any(|(late, _)| *late == owner);
+        !self.requests[usize::from(owner)].is_active() && !is_late
+    }
+
+    /// Ends all that runs in a process.
+    pub(crate) fn crash(&mut self, process: usize) {
+        self.processes[process] = Process::Dead;
+        for request in &mut self.requests {
+            if request.is_active() && request.process == process {
+                if request.ran {
+                    request.excuse = request.excuse.or(Some(Excuse::Crashed));
+                }
+                request.finish(Outcome::Other);
+            }
+        }
+    }
+
+    /// Notes what a step of this owner in the store did to what was promised.
+    pub(crate) fn note_step(&mut self, by: Id, before: Slot) {
+        if let (Slot::Absent | Slot::Claimed { .. }, Slot::Completed { response, .. }) =
+            (before, self.slot)
+        {
+            let left = TTL;
+            self.promise.get_or_insert(Promise { response, left });
+        }
+        if matches!(self.slot, Slot::Claimed { owner, .. } if owner == by) {
+            self.abandoned = 0;
+        }
+    }
+
+    /// Notes whether the run that begins is one too many.
+    pub(crate) fn note_run(&mut self, id: Id) {
+        let holds = matches!(self.slot, Slot::Claimed { owner, .. } if owner == id);
+        let request = self.request(id);
+        if !holds && request.known != Known::Held {
+            request.excuse = request.excuse.or(Some(Excuse::FailedOpen));
+        }
+        if request.excuse.is_some() {
+            return;
+        }
+        let others = self.requests.iter().enumerate();
+        let others = others.filter(|(other, _)| *other != usize::from(id));
+        let mut wrong = self.wrong;
+        for (_, other) in others.filter(|(_, other)| other.excuse.is_none()) {
+            wrong.overlap |= other.phase == Phase::Running;
+            wrong.second_run |= other.ran;
+        }
+        self.wrong = wrong;
+    }
+}
+
+impl Request {
+    const UNSENT: Self = Self {
+        process: 0,
+        phase: Phase::Unsent,
+        known: Known::Unknown,
+        due: None,
+        hindered: 0,
+        excuse: None,
+        ran: false,
+    };
+
+    /// Tells whether the layer is not done with it.
+    pub(crate) fn is_active(&self) -> bool {
+        !matches!(self.phase, Phase::Unsent | Phase::Done(_))
+    }
+
+    /// Tells whether it has a step to take that does not wait for time or the handler.
+    pub(crate) fn has_step(&self) -> bool {
+        match self.phase {
+            Phase::Unsent | Phase::Done(_) => false,
+            Phase::Looked | Phase::Begun | Phase::Over(_) => true,
+            Phase::Running | Phase::Settling { .. } => self.due == Some(0),
+        }
+    }
+
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
+        // What is not asked for any more is forgotten, so that states with the same future are one.
+        *self = Self {
+            phase: Phase::Done(outcome),
+            excuse: self.excuse,
+            ran: self.ran,
+            ..Self::UNSENT
+        };
+    }
+}
+
+/// The greatest number of processes, and of requests.
+pub(crate) const MOST: usize = 3;
+
+/// A lease lasts for three ticks and can be renewed at two of them: it is lost if both are missed.
+pub(crate) const HINDERED: u8 = 2;
