@@ -1,0 +1,83 @@
+//! The key header: taken if there is one line of 1 to 255 bytes of printable ASCII, or refused.
+
+use http::{HeaderMap, HeaderValue};
+use tower_idempotency::{IdempotencyKey, InvalidKey, Outcome};
+
+use super::request::{Exchange, Input};
+use super::script::Script;
+
+/// One field line a line.
+pub fn parse(text: &[u8]) -> Vec<HeaderValue> {
+    let lines = text.split(|byte| *byte == b'\n').take(8);
+    let values = lines.filter_map(|line| HeaderValue::from_bytes(line).ok());
+    values.collect()
+}
+
+pub fn check(lines: &[HeaderValue]) {
+    for line in lines {
+        if let Ok(text) = std::str::from_utf8(line.as_bytes()) {
+            let key = IdempotencyKey::new(text);
+            assert_eq!(key.is_ok(), is_valid(line.as_bytes()), "new of {text:?}");
+            if let Ok(key) = key {
+                assert_eq!(key.as_str(), text);
+            }
+        }
+    }
+    let mut headers = HeaderMap::new();
+    headers.insert("x-api-key", HeaderValue::from_static("secret"));
+    for line in lines {
+        headers.append("idempotency-key", line.clone());
+    }
+    let seen = Exchange::with(|exchange| async move {
+        let response = exchange.send(&Input::post(headers)).await;
+        (response.outcome(), exchange)
+    });
+    let (outcome, exchange) = seen;
+    let given = exchange.handler_key();
+    match lines {
+        [] => assert_eq!(outcome.as_str(), "passed_through_no_key"),
+        [key] if is_valid(key.as_bytes()) => {
+            assert_eq!(outcome, Outcome::Kept);
+            assert_eq!(
+                given.as_ref().map(|key| key.as_str().as_bytes()),
+                Some(key.as_bytes())
+            );
+        }
+        [key] => {
+            let why = match key.len() {
+                0 => InvalidKey::Empty,
+                256.. => InvalidKey::TooLong,
+                _ => InvalidKey::NotPrintableAscii,
+            };
+            assert_eq!(outcome, Outcome::InvalidKey(why));
+        }
+        _ => assert_eq!(outcome, Outcome::InvalidKey(InvalidKey::Repeated)),
+    }
+    let is_refused = matches!(outcome, Outcome::InvalidKey(_));
+    assert_eq!(exchange.runs(), usize::from(!is_refused));
+    // Claimed and completed, or not touched at all.
+    assert_eq!(
+        exchange.store_calls(),
+        if outcome == Outcome::Kept { 2 } else { 0 }
+    );
+}
+
+pub fn is_valid(key: &[u8]) -> bool {
+    (1..=255).contains(&key.len()) && key.iter().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
+impl Input {
+    /// A request to a handler that answers with a few words.
+    fn post(headers: HeaderMap) -> Self {
+        Self {
+            method: http::Method::POST,
+            uri: http::Uri::from_static("/"),
+            headers,
+            upload: Script::default(),
+            reads_upload: false,
+            status: http::StatusCode::CREATED,
+            response_headers: HeaderMap::new(),
+            response: Script::of(b"done"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Input that is likely to be near a border.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use crate::check;
+use crate::check::request::Input;
+use crate::check::script::{Play, Script};
+
+type Fields = Vec<(HeaderName, HeaderValue)>;
+
+/// Names that mean something to the layer in a request, and one that does not.
+pub const REQUEST: &[&str] = &[
+    "idempotency-key",
+    "authorization",
+    "x-api-key",
+    "expect",
+    "content-length",
+    "x-other",
+];
+/// Names that mean something to the layer in a response, and one that does not.
+pub const RESPONSE: &[&str] = &[
+    "content-type",
+    "content-disposition",
+    "content-length",
+    "connection",
+    "set-cookie",
+    "date",
+    "keep-alive",
+    "transfer-encoding",
+    "idempotency-replayed",
+    "idempotency-replay-body",
+    "x-other",
+    "x-more",
+];
+const WORDS: &[&str] = &[
+    "",
+    "text/plain",
+    "text/event-stream",
+    "application/json",
+    "application/problem+json",
+    "image/svg+xml",
+    "application/pdf",
+    "json",
+    "attachment",
+    "attachment; filename=a",
+    "inline",
+    "close, x-other",
+    "X-More ,, x-other",
+    "100-continue",
+    "true",
+    "key",
+    "secret",
+];
+
+/// A value: a word with a meaning, or any bytes that a header may have.
+fn value() -> impl Strategy<Value = HeaderValue> {
+    prop_oneof![
+        3 => select(WORDS).prop_map(HeaderValue::from_static),
+        1 => vec(any::<u8>(), 0..12).prop_filter_map("a value", |v| HeaderValue::from_bytes(&v).ok()),
+    ]
+}
+
+pub fn fields(names: &'static [&'static str]) -> impl Strategy<Value = Fields> {
+    let name = select(names).prop_map(HeaderName::from_static);
+    vec((name, value()), 0..8)
+}
+
+pub fn key_lines() -> impl Strategy<Value = Vec<HeaderValue>> {
+    let byte = prop_oneof![20 => 0x20..=0x7E_u8, 1 => Just(b'\t'), 1 => 0x80..=0xFF_u8];
+    let length = prop_oneof![0..4_usize, 253..258_usize, 0..300_usize];
+    let line = length.prop_flat_map(move |length| vec(byte.clone(), length));
+    let line = line.prop_map(|line| HeaderValue::from_bytes(&line).unwrap());
+    prop_oneof![6 => vec(line.clone(), 1), 1 => vec(line, 0..4)]
+}
+
+/// Two callers, half of the time with the same credentials in another order.
+pub fn two_callers() -> impl Strategy<Value = (Fields, Fields)> {
+    prop_oneof![
+        (fields(REQUEST), fields(REQUEST)),
+        fields(REQUEST).prop_flat_map(|one| (Just(one.clone()), Just(one).prop_shuffle())),
+    ]
+}
+
+pub fn status() -> impl Strategy<Value = StatusCode> {
+    let number = prop_oneof![
+        2 => Just(200_u16),
+        2 => select(&[101, 201, 204, 304, 400, 401, 408, 409, 422, 425, 429, 500, 503][..]),
+        1 => 100..1000_u16,
+    ];
+    number.prop_map(|number| StatusCode::from_u16(number).unwrap())
+}
+
+fn script() -> impl Strategy<Value = Script> {
+    let play = prop_oneof![
+        6 => vec(any::<u8>(), 0..12).prop_map(|data| Play::Data(Bytes::from(data))),
+        2 => Just(Play::Wait),
+        1 => Just(Play::Trailers),
+        1 => Just(Play::Break),
+    ];
+    (any::<bool>(), vec(play, 0..5)).prop_map(|(is_sized, frames)| Script::new(is_sized, frames))
+}
+
+/// A request, mostly one that is guarded.
+pub fn request() -> impl Strategy<Value = Input> {
+    let method = prop_oneof![
+        4 => select(vec![Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
+        1 => select(vec![Method::GET, Method::HEAD, Method::OPTIONS, Method::TRACE]),
+    ];
+    let uri = select(&["/", "/orders?region=a", "http://api.example/orders", "*"][..]);
+    let usual = vec![
+        (
+            HeaderName::from_static("idempotency-key"),
+            HeaderValue::from_static("key"),
+        ),
+        (
+            HeaderName::from_static("x-api-key"),
+            HeaderValue::from_static("secret"),
+        ),
+    ];
+    let more = fields(&["authorization", "expect", "content-length", "x-other"]);
+    let headers = prop_oneof![
+        3 => more.prop_map(move |more| [usual.clone(), more].concat()),
+        1 => fields(REQUEST),
+    ];
+    let request = (method, uri, headers, script(), any::<bool>());
+    let response = (status(), fields(RESPONSE), script());
+    (request, response).prop_map(|(request, response)| {
+        let (method, uri, headers, upload, reads_upload) = request;
+        let (status, response_headers, response) = response;
+        Input {
+            method,
+            uri: Uri::from_static(uri),
+            headers: check::map(&headers),
+            upload,
+            reads_upload,
+            status,
+            response_headers: check::map(&response_headers),
+            response,
+        }
+    })
+}
