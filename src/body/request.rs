@@ -1,5 +1,6 @@
 //! The request body that the handler reads.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,8 @@ pin_project! {
     /// The service inside the layer receives `Request<RequestBody<B>>`. When the connection tears
     /// in the middle of an upload, the handler's answer to that (a 400, mostly) goes out but is not
     /// kept, or every retry would get it for as long as records are kept.
-    #[derive(Debug)]
+    ///
+    /// Its `Debug` form does not show the inner body, which may hold the whole upload.
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
@@ -65,6 +67,14 @@ impl<B: Body> Body for RequestBody<B> {
     }
 }
 
+impl<B> fmt::Debug for RequestBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RequestBody")
+            .field("upload", &self.upload)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Whether a request's body broke, shared between the body and whoever decides what is kept.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UploadState {
@@ -74,5 +84,20 @@ pub(crate) struct UploadState {
 impl UploadState {
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_does_not_show_the_upload() {
+        let body = RequestBody::watched("card=4242".to_owned(), UploadState::default());
+        let shown = format!("{body:?}");
+        assert!(
+            shown.contains("broken: false") && !shown.contains("4242"),
+            "{shown}"
+        );
     }
 }
