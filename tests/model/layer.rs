@@ -1,7 +1,8 @@
 //! The layer of the model: what `src/guarded.rs` and `src/lease.rs` do with one request.
 
 use crate::mutation::Mutation;
-use crate::state::{Ending, Excuse, Known, Outcome, Phase, Request, State};
+use crate::request::{Ending, Excuse, HINDERED, Known, Outcome, Phase, Request};
+use crate::state::State;
 use crate::store::{Answer, Id, LEASE, Slot, Step, claim};
 
 /// How a call of the store goes.
@@ -232,7 +233,7 @@ impl Layer<'_> {
         match answer {
             Some(Answer::Yes) => request.hindered = 0,
             Some(_) => {}
-            None => request.hindered = (request.hindered + 1).min(crate::state::HINDERED),
+            None => request.hindered = (request.hindered + 1).min(HINDERED),
         }
         answer
     }

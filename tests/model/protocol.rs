@@ -4,7 +4,8 @@ use stateright::{Model, Property};
 
 use crate::layer::{Call, End, Layer};
 use crate::mutation::Mutation;
-use crate::state::{Excuse, Faults, Known, Outcome, Phase, Process, Request, State, Wrong};
+use crate::request::{Excuse, Known, Outcome, Phase, Request};
+use crate::state::{Faults, Process, State, Wrong};
 use crate::store::{Id, LEASE, Slot, Step};
 
 /// A protocol, right or wrong, and how much of it is explored.
