@@ -69,20 +69,43 @@ pub fn fields(names: &'static [&'static str]) -> impl Strategy<Value = Fields> {
     vec((name, value()), 0..8)
 }
 
-pub fn key_lines() -> impl Strategy<Value = Vec<HeaderValue>> {
-    let byte = prop_oneof![20 => 0x20..=0x7E_u8, 1 => Just(b'\t'), 1 => 0x80..=0xFF_u8];
+/// Field lines for the key, most of them one that is valid or nearly so.
+pub fn key_lines() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let valid = prop_oneof![4 => b' '..=b'~', 1 => Just(b' '), 1 => Just(b'~')];
+    let invalid = select(&[0, b'\t', 0x1F, 0x7F, 0x80, 0xC3, 0xFF][..]);
     let length = prop_oneof![0..4_usize, 253..258_usize, 0..300_usize];
-    let line = length.prop_flat_map(move |length| vec(byte.clone(), length));
-    let line = line.prop_map(|line| HeaderValue::from_bytes(&line).unwrap());
+    let line = length.prop_flat_map(move |length| vec(valid.clone(), length));
+    let damage = proptest::option::weighted(0.2, (any::<prop::sample::Index>(), invalid));
+    let line = (line, damage).prop_map(|(mut line, damage)| {
+        if let (Some((at, byte)), false) = (damage, line.is_empty()) {
+            let at = at.index(line.len());
+            line[at] = byte;
+        }
+        line
+    });
     prop_oneof![6 => vec(line.clone(), 1), 1 => vec(line, 0..4)]
 }
 
-/// Two callers, half of the time with the same credentials in another order.
+/// Two callers that are equal, nearly so, or not at all.
 pub fn two_callers() -> impl Strategy<Value = (Fields, Fields)> {
+    let one = || fields(REQUEST);
     prop_oneof![
-        (fields(REQUEST), fields(REQUEST)),
-        fields(REQUEST).prop_flat_map(|one| (Just(one.clone()), Just(one).prop_shuffle())),
+        (one(), one()),
+        one().prop_flat_map(|one| (Just(one.clone()), Just(one).prop_shuffle())),
+        // The same values under other names.
+        (one(), vec(select(REQUEST), 8)).prop_map(|(one, names)| {
+            let names = names.into_iter().map(HeaderName::from_static);
+            let other = names.zip(one.iter().map(|(_, value)| value.clone()));
+            let other = other.collect();
+            (one, other)
+        }),
     ]
+}
+
+/// Bytes to put in place of others: in front, where the layout is, or anywhere.
+pub fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, bool, u8)>> {
+    let byte = prop_oneof![0..16_u8, any::<u8>()];
+    vec((any::<prop::sample::Index>(), any::<bool>(), byte), 1..4)
 }
 
 pub fn status() -> impl Strategy<Value = StatusCode> {
