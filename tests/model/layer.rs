@@ -70,7 +70,7 @@ impl Layer<'_> {
         }
     }
 
-    /// `Lease::begin`, and the `match` over its answer in `guarded::run`.
+    /// `Lease::begin`, and `Execution::begin`, which reads its answer.
     fn begin(&mut self, id: Id, call: Call) {
         if self.mutation == Mutation::BeginInTwoSteps && self.state.slot == Slot::Absent {
             self.state.request(id).phase = Phase::Looked;
@@ -98,7 +98,7 @@ impl Layer<'_> {
         request.hindered = 0;
     }
 
-    /// `Execution::run`: the handler is called, also where the store failed.
+    /// `guarded::run`: the handler is called, also where the store failed.
     fn start(&mut self, id: Id) {
         self.state.note_run(id);
         let mutation = self.mutation;
@@ -109,7 +109,8 @@ impl Layer<'_> {
     }
 
     /// One turn of `Holder::keep`. It stands for the task of `keep_in_background`, too: a response
-    /// body that is passed on is a longer run.
+    /// body that is passed on is a longer run. A renewal that failed is tried again after a twelfth of
+    /// a lease; here after a tick, which is four times as long.
     fn renew(&mut self, id: Id, call: Call) {
         let answer = self.call(id, Step::Renew, call);
         let request = self.state.request(id);
@@ -138,7 +139,7 @@ impl Layer<'_> {
         }
     }
 
-    /// `Lease::settle`.
+    /// `Lease::settle`, and of `Lease::after_failure` what goes on in the background.
     fn settle(&mut self, id: Id, ending: Ending, call: Call) {
         match self.state.request(id).known {
             Known::Held => {}

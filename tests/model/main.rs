@@ -7,10 +7,11 @@
 //!
 //! A process is asynchronous, but not wholly: one that is awake meets its deadlines, and whatever
 //! keeps it from that is a pause. A call that is given up takes no time, since `store_timeout` is
-//! far below a third of a lease. Where it is not, one lost renewal may cost the lease.
+//! far below a third of a lease. Where it is not, a lost renewal may cost the lease.
 //!
-//! `state` and `request` say what there is, `store` and `layer` take the steps, `protocol` says which step may
-//! come when and what must hold, and `mutation` lists the mistakes that must be found.
+//! `state` and `request` say what there is, `store` and `layer` take the steps, `protocol` says
+//! which step may come when and what must hold, and `mutation` lists the mistakes that must be
+//! found.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod layer;
