@@ -91,6 +91,7 @@
 //! |---|---|---|---|
 //! | `memory` | yes | `dashmap` | there is no `MemoryStore` |
 //! | `tracing` | no | `tracing`, without its macros | nothing is logged; [`Outcome`] still tells |
+//! | `conformance` | no | nothing | there is no kit to test a store with |
 //!
 //! # Minimum supported Rust version
 //!
