@@ -45,7 +45,8 @@ impl Warm {
             response.headers_mut().insert("content-type", content_type);
             Ok::<_, Infallible>(response)
         });
-        let service = IdempotencyLayer::new(MemoryStore::new()).layer(handler);
+        let (store, _) = filled();
+        let service = IdempotencyLayer::new(store).layer(handler);
         let mut warm = Self {
             runtime,
             stack: BoxCloneSyncService::new(service),
@@ -94,33 +95,41 @@ fn request_through(mut warm: Warm) -> (Warm, Bytes) {
     (warm, body)
 }
 
-/// A store with a thousand records and a claim, and a key.
+/// A store with many records, and keys that may be claimed in it: enough of them that their average
+/// hardly depends on where each falls in the table.
 struct Keys {
     store: MemoryStore,
-    key: RecordKey,
-    owner: Owner,
+    keys: Vec<(RecordKey, Owner)>,
     record: Record,
 }
 
 fn keys(claimed: bool) -> Keys {
+    let (store, record) = filled();
+    let keys = (0..64).map(|n| (key(&format!("key-{n}")), Owner::new()));
+    let keys: Vec<_> = keys.collect();
+    for (key, owner) in keys.iter().filter(|_| claimed) {
+        let claim = Claim::new(*owner, record.fingerprint());
+        let _ = now(store.begin(key, &claim, LEASE));
+    }
+    Keys {
+        store,
+        keys,
+        record,
+    }
+}
+
+/// Makes a store of a size at which the next key hardly ever makes a part of its table grow: which
+/// part that is depends on a seed that each process draws.
+fn filled() -> (MemoryStore, Record) {
     let store = MemoryStore::new();
     let fingerprint = Fingerprint::from_bytes([7; 32]);
     let record = Record::new(fingerprint, StatusCode::CREATED, [], Some(&[b'x'; 256]));
-    for n in 0..1000 {
+    for n in 0..100_000 {
         let (key, owner) = (key(&format!("record-{n}")), Owner::new());
         let _ = now(store.begin(&key, &Claim::new(owner, fingerprint), LEASE));
         let _ = now(store.complete(&key, owner, &record, TTL));
     }
-    let (key, owner) = (key("the one"), Owner::new());
-    if claimed {
-        let _ = now(store.begin(&key, &Claim::new(owner, fingerprint), LEASE));
-    }
-    Keys {
-        store,
-        key,
-        owner,
-        record,
-    }
+    (store, record)
 }
 
 fn key(text: &str) -> RecordKey {
@@ -137,37 +146,40 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[library_benchmark]
-#[bench::one(keys(false))]
-fn begin(keys: Keys) -> Keys {
-    let claim = Claim::new(keys.owner, Fingerprint::from_bytes([7; 32]));
-    let _ = black_box(now(keys.store.begin(&keys.key, &claim, LEASE)));
-    keys
+#[bench::of_64_keys(keys(false))]
+fn begin(of: Keys) -> Keys {
+    for (key, owner) in &of.keys {
+        let claim = Claim::new(*owner, of.record.fingerprint());
+        let _ = black_box(now(of.store.begin(key, &claim, LEASE)));
+    }
+    of
 }
 
 #[library_benchmark]
-#[bench::one(keys(true))]
-fn complete(keys: Keys) -> Keys {
-    let _ = black_box(now(keys.store.complete(
-        &keys.key,
-        keys.owner,
-        &keys.record,
-        TTL,
-    )));
-    keys
+#[bench::of_64_keys(keys(true))]
+fn complete(of: Keys) -> Keys {
+    for (key, owner) in &of.keys {
+        let _ = black_box(now(of.store.complete(key, *owner, &of.record, TTL)));
+    }
+    of
 }
 
 #[library_benchmark]
-#[bench::one(keys(true))]
-fn renew(keys: Keys) -> Keys {
-    let _ = black_box(now(keys.store.renew(&keys.key, keys.owner, LEASE)));
-    keys
+#[bench::of_64_keys(keys(true))]
+fn renew(of: Keys) -> Keys {
+    for (key, owner) in &of.keys {
+        let _ = black_box(now(of.store.renew(key, *owner, LEASE)));
+    }
+    of
 }
 
 #[library_benchmark]
-#[bench::one(keys(true))]
-fn release(keys: Keys) -> Keys {
-    let _ = black_box(now(keys.store.release(&keys.key, keys.owner)));
-    keys
+#[bench::of_64_keys(keys(true))]
+fn release(of: Keys) -> Keys {
+    for (key, owner) in &of.keys {
+        let _ = black_box(now(of.store.release(key, *owner)));
+    }
+    of
 }
 
 const LEASE: Duration = Duration::from_secs(60);

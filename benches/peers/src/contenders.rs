@@ -182,7 +182,10 @@ fn rustango(handlers: Router) -> Router {
 async fn open_session(session: Result<Session, SessionRejection>) -> StatusCode {
     if let Ok(session) = session {
         let ttl = ruts::store::Ttl::new(24 * 60 * 60).expect("a valid ttl");
-        session.set("user", &"alice", ttl, None).await.expect("a session");
+        session
+            .set("user", &"alice", ttl, None)
+            .await
+            .expect("a session");
     }
     StatusCode::NO_CONTENT
 }
@@ -192,6 +195,7 @@ type SessionRejection = <Session as axum::extract::FromRequestParts<()>>::Reject
 
 async fn session(app: &Router) -> Option<HeaderValue> {
     let request = Request::post("/session")
+        .header("idempotency-key", "session")
         .body(Body::empty())
         .expect("a valid request");
     let response = app.clone().oneshot(request).await.expect("an answer");
