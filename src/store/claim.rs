@@ -1,5 +1,6 @@
 //! The words in which the layer and a store speak of a claim.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,9 +53,17 @@ impl Owner {
     )]
     pub fn new() -> Self {
         static PROCESS: LazyLock<u64> = LazyLock::new(|| Uuid::new_v4().as_u64_pair().0);
-        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        static BLOCKS: AtomicU64 = AtomicU64::new(0);
+        thread_local! {
+            static NEXT: Cell<u64> = const { Cell::new(0) };
+        }
 
-        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        // A thread takes numbers by the block: one count for all would be what they wait for.
+        let count = match NEXT.get() {
+            next if next % BLOCK == 0 => BLOCKS.fetch_add(BLOCK, Ordering::Relaxed),
+            next => next,
+        };
+        NEXT.set(count + 1);
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&PROCESS.to_be_bytes());
         bytes[8..].copy_from_slice(&count.to_be_bytes());
@@ -101,13 +110,23 @@ pub enum Held {
     Lost,
 }
 
+/// How many owners a thread numbers by itself.
+const BLOCK: u64 = 1024;
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn owners_of_one_process_differ_and_are_uuids_of_version_8() {
-        let owners: Vec<_> = (0..1000).map(|_| Owner::new()).collect();
+        let threads = (0..4).map(|_| {
+            std::thread::spawn(|| (0..3 * BLOCK).map(|_| Owner::new()).collect::<Vec<_>>())
+        });
+        let threads: Vec<_> = threads.collect();
+        let owners = threads
+            .into_iter()
+            .map(|thread| thread.join().expect("no panic"));
+        let owners: Vec<_> = owners.flatten().collect();
         let distinct: std::collections::HashSet<_> = owners.iter().collect();
         assert_eq!(distinct.len(), owners.len());
         assert_eq!(Uuid::from_bytes(owners[0].0).get_version_num(), 8);
