@@ -8,6 +8,8 @@
 mod claim;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod codec;
 mod dynamic;
 mod error;
 mod fingerprint;

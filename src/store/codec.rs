@@ -1,0 +1,251 @@
+//! The binary form in which claims and records lie in a store outside of this process.
+
+use std::fmt;
+
+use bytes::Bytes;
+
+use super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind};
+
+/// What lies under a key.
+///
+/// # Layout
+///
+/// | bytes | what |
+/// |---|---|
+/// | 1 | version of the layout: 1 |
+/// | 1 | kind: `C` a claim, `R` a record |
+/// | … | a claim: owner (16), fingerprint (32); a record: [`Record::as_bytes`] |
+/// | 4 | CRC-32 (IEEE) of all that comes before, big-endian |
+///
+/// An owner's claim starts with the same 18 bytes whatever its fingerprint, so that a script in the
+/// store can tell whose it is: see [`claim_prefix`].
+#[derive(Debug)]
+pub(crate) enum Entry {
+    Claim(Claim),
+    Record(Record),
+}
+
+impl Entry {
+    /// Reads what lies under a key, without copying a record.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Corrupt`] if the bytes are damaged, cut, or of an unknown version.
+    pub(crate) fn decode(bytes: Bytes) -> Result<Self, StoreError> {
+        // The checksum is the last thing in every version, so that a damaged byte is told from a
+        // version that is not known yet.
+        let end = bytes.len().checked_sub(CHECKSUM).ok_or(Damaged)?;
+        if end < HEAD || bytes[end..] != checksum(&bytes[..end]) {
+            return Err(Damaged.into());
+        }
+        if bytes[0] != VERSION {
+            return Err(UnknownForm.into());
+        }
+        let payload = bytes.slice(HEAD..end);
+        match bytes[1] {
+            CLAIM => decode_claim(&payload).map(Self::Claim),
+            RECORD => match Record::from_bytes(payload) {
+                Ok(record) => Ok(Self::Record(record)),
+                Err(error) => Err(corrupt(error)),
+            },
+            _ => Err(UnknownForm.into()),
+        }
+    }
+}
+
+/// Writes a claim.
+pub(crate) fn encode_claim(claim: &Claim) -> [u8; CLAIM_LEN] {
+    let mut bytes = [0; CLAIM_LEN];
+    bytes[..PREFIX_LEN].copy_from_slice(&claim_prefix(claim.owner()));
+    bytes[PREFIX_LEN..CLAIM_LEN - CHECKSUM].copy_from_slice(claim.fingerprint().as_bytes());
+    let sum = checksum(&bytes[..CLAIM_LEN - CHECKSUM]);
+    bytes[CLAIM_LEN - CHECKSUM..].copy_from_slice(&sum);
+    bytes
+}
+
+/// Returns what every claim of this owner starts with, and nothing else does.
+pub(crate) fn claim_prefix(owner: Owner) -> [u8; PREFIX_LEN] {
+    let mut bytes = [0; PREFIX_LEN];
+    bytes[0] = VERSION;
+    bytes[1] = CLAIM;
+    bytes[HEAD..].copy_from_slice(owner.as_bytes());
+    bytes
+}
+
+/// Writes a record.
+pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
+    let flat = record.as_bytes();
+    let mut bytes = Vec::with_capacity(HEAD + flat.len() + CHECKSUM);
+    bytes.extend_from_slice(&[VERSION, RECORD]);
+    bytes.extend_from_slice(flat);
+    let sum = checksum(&bytes);
+    bytes.extend_from_slice(&sum);
+    bytes
+}
+
+fn decode_claim(payload: &[u8]) -> Result<Claim, StoreError> {
+    let (owner, fingerprint) = payload.split_at_checked(16).ok_or(Damaged)?;
+    let owner = owner.try_into().map_err(|_| Damaged)?;
+    let fingerprint = fingerprint.try_into().map_err(|_| Damaged)?;
+    Ok(Claim::new(
+        Owner::from_bytes(owner),
+        Fingerprint::from_bytes(fingerprint),
+    ))
+}
+
+fn checksum(bytes: &[u8]) -> [u8; CHECKSUM] {
+    crc32fast::hash(bytes).to_be_bytes()
+}
+
+fn corrupt(why: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    StoreError::new(StoreErrorKind::Corrupt, why)
+}
+
+/// The bytes are not what this crate wrote.
+#[derive(Debug)]
+struct Damaged;
+
+impl fmt::Display for Damaged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes under the key are damaged, cut, or not of this crate")
+    }
+}
+
+impl std::error::Error for Damaged {}
+
+impl From<Damaged> for StoreError {
+    fn from(why: Damaged) -> Self {
+        corrupt(why)
+    }
+}
+
+/// The bytes are whole, but of a form that this version of the crate can't read.
+#[derive(Debug)]
+struct UnknownForm;
+
+impl fmt::Display for UnknownForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the bytes under the key were written by a newer version of this crate")
+    }
+}
+
+impl std::error::Error for UnknownForm {}
+
+impl From<UnknownForm> for StoreError {
+    fn from(why: UnknownForm) -> Self {
+        corrupt(why)
+    }
+}
+
+const VERSION: u8 = 1;
+const CLAIM: u8 = b'C';
+const RECORD: u8 = b'R';
+
+/// Length of version and kind.
+const HEAD: usize = 1 + 1;
+
+/// Length of the checksum at the end.
+const CHECKSUM: usize = 4;
+
+/// Length of what tells an owner's claim.
+pub(crate) const PREFIX_LEN: usize = HEAD + 16;
+
+/// Length of a claim.
+pub(crate) const CLAIM_LEN: usize = PREFIX_LEN + 32 + CHECKSUM;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, HeaderValue, StatusCode};
+
+    fn claim() -> Claim {
+        Claim::new(
+            Owner::from_bytes([0xa5; 16]),
+            Fingerprint::from_bytes([0x5a; 32]),
+        )
+    }
+
+    fn record(body: Option<&[u8]>) -> Record {
+        let mut headers = HeaderMap::new();
+        headers.append("content-type", HeaderValue::from_static("application/json"));
+        headers.append("link", HeaderValue::from_static("</a>"));
+        headers.append("link", HeaderValue::from_static("</b>"));
+        let fingerprint = Fingerprint::from_bytes([7; 32]);
+        Record::new(fingerprint, StatusCode::CREATED, &headers, body)
+    }
+
+    fn kind_of(bytes: impl Into<Bytes>) -> Option<StoreErrorKind> {
+        Entry::decode(bytes.into()).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn claims_and_records_come_back_as_they_were() {
+        let claim = claim();
+        let read = Entry::decode(encode_claim(&claim).to_vec().into()).expect("a whole claim");
+        assert!(matches!(read, Entry::Claim(read) if read == claim));
+        for body in [None, Some(&b""[..]), Some(&b"{\"id\":1}"[..])] {
+            let record = record(body);
+            let read = Entry::decode(encode_record(&record).into()).expect("a whole record");
+            assert!(matches!(read, Entry::Record(read) if read == record));
+        }
+    }
+
+    /// What an older version wrote must be read for as long as a record lives, and the other way
+    /// round while instances of both run side by side: these files never change.
+    #[test]
+    fn the_form_is_that_of_the_golden_files() {
+        let golden = include_bytes!("../../tests/golden/claim-v1.bin");
+        assert_eq!(&encode_claim(&claim())[..], golden);
+        let golden = include_bytes!("../../tests/golden/record-v1.bin");
+        assert_eq!(encode_record(&record(Some(b"{\"id\":1}"))), golden);
+    }
+
+    #[test]
+    fn any_damaged_or_missing_byte_reads_as_corrupt() {
+        let corrupt = Some(StoreErrorKind::Corrupt);
+        for whole in [
+            encode_claim(&claim()).to_vec(),
+            encode_record(&record(Some(b"body"))),
+        ] {
+            for at in 0..whole.len() {
+                assert_eq!(kind_of(whole[..at].to_vec()), corrupt, "cut at {at}");
+                for bit in 0..8 {
+                    let mut bytes = whole.clone();
+                    bytes[at] ^= 1 << bit;
+                    assert_eq!(kind_of(bytes), corrupt, "bit {bit} of byte {at}");
+                }
+            }
+        }
+        assert_eq!(kind_of(&b"not ours at all"[..]), corrupt);
+    }
+
+    #[test]
+    fn a_whole_entry_of_another_version_kind_or_length_reads_as_corrupt() {
+        let corrupt = Some(StoreErrorKind::Corrupt);
+        let sealed = |mut bytes: Vec<u8>| {
+            let sum = checksum(&bytes);
+            bytes.extend_from_slice(&sum);
+            bytes
+        };
+        let mut newer = vec![VERSION + 1, RECORD];
+        newer.extend_from_slice(record(None).as_bytes());
+        assert_eq!(kind_of(sealed(newer)), corrupt);
+        assert_eq!(kind_of(sealed(vec![VERSION, b'X', 0])), corrupt);
+        assert_eq!(kind_of(sealed(vec![VERSION, CLAIM])), corrupt);
+        assert_eq!(
+            kind_of(sealed([&[VERSION, CLAIM][..], &[0; 49]].concat())),
+            corrupt
+        );
+        assert_eq!(kind_of(sealed(vec![VERSION, RECORD])), corrupt);
+    }
+
+    #[test]
+    fn only_a_claim_of_the_owner_starts_with_its_prefix() {
+        let claim = claim();
+        let prefix = claim_prefix(claim.owner());
+        assert!(encode_claim(&claim).starts_with(&prefix));
+        let other = Claim::new(Owner::new(), claim.fingerprint());
+        assert!(!encode_claim(&other).starts_with(&prefix));
+        assert!(!encode_record(&record(None)).starts_with(&prefix[..HEAD]));
+    }
+}
