@@ -129,6 +129,9 @@ pub use self::storable::{DoNotStore, is_storable};
 #[cfg(feature = "memory")]
 #[doc(inline)]
 pub use self::store::MemoryStore;
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use self::store::RedisStore;
 #[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
 

@@ -31,7 +31,7 @@ impl Entry {
     /// # Errors
     ///
     /// [`StoreErrorKind::Corrupt`] if the bytes are damaged, cut, or of an unknown version.
-    pub(crate) fn decode(bytes: Bytes) -> Result<Self, StoreError> {
+    pub(crate) fn decode(bytes: &Bytes) -> Result<Self, StoreError> {
         // The checksum is the last thing in every version, so that a damaged byte is told from a
         // version that is not known yet.
         let end = bytes.len().checked_sub(CHECKSUM).ok_or(Damaged)?;
@@ -175,17 +175,17 @@ mod tests {
     }
 
     fn kind_of(bytes: impl Into<Bytes>) -> Option<StoreErrorKind> {
-        Entry::decode(bytes.into()).err().map(|error| error.kind())
+        Entry::decode(&bytes.into()).err().map(|error| error.kind())
     }
 
     #[test]
     fn claims_and_records_come_back_as_they_were() {
         let claim = claim();
-        let read = Entry::decode(encode_claim(&claim).to_vec().into()).expect("a whole claim");
+        let read = Entry::decode(&encode_claim(&claim).to_vec().into()).expect("a whole claim");
         assert!(matches!(read, Entry::Claim(read) if read == claim));
         for body in [None, Some(&b""[..]), Some(&b"{\"id\":1}"[..])] {
             let record = record(body);
-            let read = Entry::decode(encode_record(&record).into()).expect("a whole record");
+            let read = Entry::decode(&encode_record(&record).into()).expect("a whole record");
             assert!(matches!(read, Entry::Record(read) if read == record));
         }
     }

@@ -17,6 +17,8 @@ mod fingerprint;
 pub(crate) mod memory;
 mod record;
 mod record_key;
+#[cfg(feature = "redis")]
+mod redis;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,6 +32,8 @@ pub use self::fingerprint::Fingerprint;
 pub use self::memory::MemoryStore;
 pub use self::record::{MalformedRecord, Record};
 pub use self::record_key::RecordKey;
+#[cfg(feature = "redis")]
+pub use self::redis::RedisStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///

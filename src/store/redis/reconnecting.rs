@@ -1,0 +1,256 @@
+//! The store's own connection to one server, which nobody waits for.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
+    PushKind, RedisError, RedisResult, ServerErrorKind, Value,
+};
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+
+use super::connection::{Connection, Reply};
+
+/// A connection that is made anew in the background when it breaks or hangs.
+///
+/// While it is down, a command fails at once. The driver's `ConnectionManager` lets commands wait
+/// for the attempt to connect, and never gives a connection up on which nothing comes back any
+/// more, as when the server's machine lost its power.
+pub(super) struct Reconnecting(Arc<Shared>);
+
+struct Shared {
+    client: Client,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Option<Live>,
+    /// Counts the connections, so that the failure of an old one does not end a new one.
+    made: u64,
+    /// Whether a task is there that connects.
+    connecting: bool,
+    /// When a command went without a reply for the first time since the last reply.
+    silent_since: Option<Instant>,
+}
+
+#[derive(Clone)]
+struct Live {
+    connection: MultiplexedConnection,
+    number: u64,
+    since: Instant,
+}
+
+impl Reconnecting {
+    /// Takes the server's address, and starts to connect if a runtime is there.
+    pub(super) fn to(url: &str) -> RedisResult<Self> {
+        let info = url.into_connection_info()?;
+        // By version 3 of the protocol the driver tells of a broken connection when it breaks, and
+        // not when the next command fails.
+        let settings = info
+            .redis_settings()
+            .clone()
+            .set_protocol(ProtocolVersion::RESP3);
+        let info = info
+            .set_redis_settings(settings)
+            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
+        Ok(Self(Arc::new(Shared {
+            client: Client::open(info)?,
+            state: Mutex::default(),
+        })))
+    }
+
+    /// Makes the first connection.
+    pub(super) async fn connect(&self) -> RedisResult<()> {
+        let number = self.0.number();
+        let connection = self.0.open(number).await?;
+        self.0.install(connection, number);
+        Ok(())
+    }
+
+    /// Makes the first connection in the background, if there is a runtime.
+    pub(super) fn start(&self) {
+        self.0.connect_later(&mut self.0.state(), Duration::ZERO);
+    }
+}
+
+impl Connection for Reconnecting {
+    fn ask<'a>(&'a self, command: &'a Cmd) -> Reply<'a> {
+        Box::pin(async move {
+            let mut live = self.0.live()?;
+            let waiting = Waiting {
+                shared: &self.0,
+                number: live.number,
+            };
+            let reply = live.connection.send_packed_command(command).await;
+            waiting.end(&reply);
+            reply
+        })
+    }
+}
+
+impl Shared {
+    fn live(self: &Arc<Self>) -> RedisResult<Live> {
+        let mut state = self.state();
+        if let Some(live) = &state.live {
+            return Ok(live.clone());
+        }
+        self.connect_later(&mut state, Duration::ZERO);
+        Err(RedisError::from((
+            ErrorKind::Io,
+            "there is no connection to the server at the moment",
+        )))
+    }
+
+    fn number(&self) -> u64 {
+        let mut state = self.state();
+        state.made += 1;
+        state.made
+    }
+
+    async fn open(self: &Arc<Self>, number: u64) -> RedisResult<MultiplexedConnection> {
+        let weak = Arc::downgrade(self);
+        let on_push = move |push: PushInfo| {
+            if push.kind == PushKind::Disconnection {
+                if let Some(shared) = weak.upgrade() {
+                    shared.lost(number);
+                }
+            }
+            Ok::<_, redis::aio::SendError>(())
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+            // The layer's `store_timeout` is the bound, and what it drops is noticed here.
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(PIPELINE)
+            .set_push_sender(on_push);
+        self.client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+
+    fn install(&self, connection: MultiplexedConnection, number: u64) {
+        let mut state = self.state();
+        state.silent_since = None;
+        state.live = Some(Live {
+            connection,
+            number,
+            since: Instant::now(),
+        });
+    }
+
+    /// Gives a connection up and makes another.
+    fn lost(self: &Arc<Self>, number: u64) {
+        let mut state = self.state();
+        let Some(live) = state.live.take_if(|live| live.number == number) else {
+            return;
+        };
+        // A server that takes connections and breaks them is not asked without a pause.
+        let pause = LAST_PAUSE.saturating_sub(live.since.elapsed());
+        self.connect_later(&mut state, pause);
+    }
+
+    fn heard(&self) {
+        let mut state = self.state();
+        state.silent_since = None;
+    }
+
+    /// Notes that a command got no reply in time; a connection on which nothing comes is given up.
+    fn silent(self: &Arc<Self>, number: u64) {
+        let since = *self.state().silent_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= HUNG {
+            self.lost(number);
+        }
+    }
+
+    fn connect_later(self: &Arc<Self>, state: &mut State, pause: Duration) {
+        if state.connecting {
+            return;
+        }
+        // Without a runtime, the next command on one starts the task.
+        if let Ok(runtime) = Handle::try_current() {
+            state.connecting = true;
+            runtime.spawn(Connector(Arc::downgrade(self)).run(pause));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds this lock can leave the state half-changed.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task that connects, until it has succeeded or the store is gone.
+struct Connector(Weak<Shared>);
+
+impl Connector {
+    async fn run(self, mut pause: Duration) {
+        loop {
+            sleep(pause).await;
+            let Some(shared) = self.0.upgrade() else {
+                return;
+            };
+            let number = shared.number();
+            if let Ok(connection) = shared.open(number).await {
+                shared.install(connection, number);
+                return;
+            }
+            pause = (pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+        }
+    }
+}
+
+impl Drop for Connector {
+    /// Lets the next command start another task, also where this one's runtime is gone.
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.state().connecting = false;
+        }
+    }
+}
+
+/// A command that waits for its reply. Dropped before the end, nobody wanted to wait any longer.
+struct Waiting<'a> {
+    shared: &'a Arc<Shared>,
+    number: u64,
+}
+
+impl Waiting<'_> {
+    fn end(self, reply: &RedisResult<Value>) {
+        match reply {
+            Err(error) if error.is_timeout() => return,
+            Err(error) if is_of_the_connection(error) => self.shared.lost(self.number),
+            _ => self.shared.heard(),
+        }
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared.silent(self.number);
+    }
+}
+
+/// Tells whether a new connection may help.
+///
+/// So it does when this one leads to a server that a failover has made a replica: the address may
+/// by now be that of the new primary.
+fn is_of_the_connection(error: &RedisError) -> bool {
+    error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+}
+
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long nothing may come back before a connection is given up.
+const HUNG: Duration = Duration::from_secs(1);
+
+/// The pauses between two attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(10);
+const LAST_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many commands may wait to be written before their senders wait.
+const PIPELINE: usize = 1024;
