@@ -8,7 +8,7 @@ use redis::{Cmd, RedisResult, Value};
 
 /// A connection that many requests use at once.
 pub(super) trait Connection: Send + Sync {
-    /// Sends a command and waits for its reply.
+    /// Sends a command and waits for its reply, of which one that tells an error is an `Err`.
     fn ask<'a>(&'a self, command: &'a Cmd) -> Reply<'a>;
 }
 
@@ -22,6 +22,12 @@ where
     C: ConnectionLike + Clone + Send + Sync,
 {
     fn ask<'a>(&'a self, command: &'a Cmd) -> Reply<'a> {
-        Box::pin(async move { self.0.clone().req_packed_command(command).await })
+        Box::pin(async move {
+            self.0
+                .clone()
+                .req_packed_command(command)
+                .await?
+                .extract_error()
+        })
     }
 }

@@ -86,6 +86,7 @@ impl Connection for Reconnecting {
                 number: live.number,
             };
             let reply = live.connection.send_packed_command(command).await;
+            let reply = reply.and_then(Value::extract_error);
             waiting.end(&reply);
             reply
         })

@@ -1,0 +1,88 @@
+//! The server has acted, and its reply does not arrive.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::{Instant, sleep};
+use tower_idempotency::store::DynStore;
+use tower_idempotency::{IdempotencyLayer, Outcome};
+
+use super::api::{self, Answer};
+use super::proxy::Proxy;
+
+const LEASE: Duration = Duration::from_secs(3);
+
+/// Loses the reply of a claim: its key ends in a kept record or a free key.
+///
+/// `direct` is the same store, not through the proxy.
+pub(crate) async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let behind = router(store, &runs, || {});
+    proxy.lose_replies(1);
+    let first = api::call(&behind, "lost-claim").await;
+    assert!(proxy.has_lost_all());
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+
+    let (answer, after) = settled(router(direct, &runs, || {}), "lost-claim").await;
+    let runs = runs.load(Ordering::SeqCst);
+    println!(
+        "lost reply of a claim: {:?} after {after:?}",
+        answer.outcome
+    );
+    match answer.outcome {
+        Some(Outcome::Replayed) => assert_eq!((runs, answer.body), (1, first.body)),
+        Some(Outcome::Kept) => assert_eq!(runs, 2),
+        other => panic!("neither kept nor free: {other:?}"),
+    }
+}
+
+/// Loses the reply of a completing claim: its record is kept all the same.
+pub(crate) async fn of_a_completion(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let losing = Arc::clone(&proxy);
+    let behind = router(store, &runs, move || losing.lose_replies(1));
+    let first = api::call(&behind, "lost-completion").await;
+    assert!(proxy.has_lost_all());
+    assert_eq!(first.status, StatusCode::CREATED);
+    assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
+
+    let (answer, _) = settled(router(direct, &runs, || {}), "lost-completion").await;
+    assert_eq!(answer.outcome, Some(Outcome::Replayed));
+    assert_eq!(answer.body, first.body);
+    assert_eq!(runs.load(Ordering::SeqCst), 1);
+}
+
+fn router(
+    store: DynStore,
+    runs: &Arc<AtomicUsize>,
+    before_it_ends: impl Fn() + Clone + Send + Sync + 'static,
+) -> axum::Router {
+    let runs = Arc::clone(runs);
+    let layer = IdempotencyLayer::new(store).lease(LEASE);
+    api::router(layer, move |_| {
+        let run = runs.fetch_add(1, Ordering::SeqCst);
+        before_it_ends();
+        async move { (StatusCode::CREATED, format!("run {run}")) }
+    })
+}
+
+/// Sends a key again and again until it is not in progress, which must be within its lease.
+async fn settled(router: axum::Router, key: &str) -> (Answer, Duration) {
+    let start = Instant::now();
+    loop {
+        let answer = api::call(&router, key).await;
+        if answer.status != StatusCode::CONFLICT {
+            return (answer, start.elapsed());
+        }
+        // A second for a busy machine.
+        assert!(
+            start.elapsed() < LEASE + Duration::from_secs(1),
+            "the key is stuck"
+        );
+        sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -1,0 +1,100 @@
+//! A server process that ends with the test, however that ends.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A process that is killed when this is dropped, or when the test's process dies.
+#[derive(Debug)]
+pub(crate) struct Process {
+    /// A shell that waits for the end of its input, which is when this process is gone.
+    keeper: Child,
+    pid: u32,
+}
+
+impl Process {
+    /// Starts a command whose output goes to a file.
+    pub(crate) fn start(command: &[&str], log: &Path) -> Self {
+        const KEEPER: &str = r#"
+            "$@" </dev/null >&2 &
+            echo $!
+            cat >/dev/null
+            kill -KILL $! 2>/dev/null
+            wait $! 2>/dev/null
+        "#;
+        let log = File::options().create(true).append(true).open(log).unwrap();
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "keeper"])
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let mut pid = String::new();
+        BufReader::new(keeper.stdout.as_mut().unwrap())
+            .read_line(&mut pid)
+            .unwrap();
+        let pid = pid.trim().parse().unwrap();
+        Self { keeper, pid }
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Sends a signal such as `STOP` or `CONT`.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid, name);
+    }
+}
+
+impl Drop for Process {
+    /// Kills the process, and returns when it is gone.
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Sends a signal to a process that this test has started.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args(["-s", name, &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success(), "can't send {name} to {pid}");
+}
+
+/// Tells whether a program can be run here.
+pub(crate) fn is_there(program: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|paths| {
+        std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
+    })
+}
+
+/// Returns ports of the loopback interface on which nobody listens, each another.
+pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+    let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
+}
+
+/// Returns free ports of which those 10,000 higher are free as well, as a Redis Cluster needs them.
+pub(crate) fn free_ports_below<const N: usize>(limit: u16) -> [u16; N] {
+    let mut listeners = Vec::new();
+    let mut ports = Vec::new();
+    // Where to start differs between two processes that do this at once.
+    let first = 20_000 + (std::process::id() % 10_000) as u16;
+    for port in first..limit {
+        let both = [port, port + 10_000].map(|port| TcpListener::bind(("127.0.0.1", port)));
+        if let [Ok(low), Ok(high)] = both {
+            listeners.extend([low, high]);
+            ports.push(port);
+        }
+        if ports.len() == N {
+            break;
+        }
+    }
+    ports.try_into().expect("enough free ports")
+}

@@ -1,0 +1,19 @@
+//! `RedisStore` against real servers, which the tests start themselves.
+#![cfg(feature = "redis")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
+
+#[path = "../cluster_support/mod.rs"]
+mod cluster_support;
+
+mod cluster;
+mod connection;
+mod entries;
+mod outage;
+mod processes;
+mod server;
+
+/// What a process does that `cluster_support` has started.
+#[test]
+fn instance() {
+    cluster_support::instance::main();
+}
