@@ -15,6 +15,8 @@
 #![allow(dead_code, reason = "not every store's tests use everything")]
 
 pub(crate) mod api;
+#[cfg(feature = "conformance")]
+pub(crate) mod conformance;
 pub(crate) mod crash;
 pub(crate) mod instance;
 pub(crate) mod left_out;

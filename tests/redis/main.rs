@@ -6,6 +6,8 @@
 mod cluster_support;
 
 mod cluster;
+#[cfg(feature = "conformance")]
+mod conformance;
 mod connection;
 mod entries;
 mod outage;

@@ -17,7 +17,7 @@ use self::error::{store_error, unexpected_reply};
 use self::reconnecting::Reconnecting;
 use self::script::Script;
 use super::codec::{self, Entry};
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// A [`Store`] in a Redis (7.0 or newer) or Valkey server, shared by all processes that use it.
 ///
@@ -40,14 +40,15 @@ use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
 ///
 /// - `maxmemory-policy noeviction`, on an instance of its own if another one evicts: an evicted
 ///   record is a write that runs again. At `maxmemory` the store then refuses new claims
-///   ([`StoreErrorKind::Full`]), and requests run unprotected; claims already made still complete.
+///   ([`StoreErrorKind::Full`]), and first requests run unprotected; what is kept is still replayed,
+///   and claims already made still complete.
 /// - Persistence, if a restart must not forget. With `appendonly yes` and the default
 ///   `appendfsync everysec`, a crash of the server loses the records of about the last second; with
 ///   snapshots alone, those since the last one; with neither, all.
 /// - Replicas, if the loss of a machine must not forget. Replication is asynchronous: a failover
 ///   loses what the new primary had not received yet, usually some milliseconds;
 ///   `min-replicas-to-write 1` bounds that for a primary that is cut off from its replicas.
-/// - An ACL that lets the application use `SET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA`
+/// - An ACL that lets the application use `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA`
 ///   on its keys.
 ///
 /// A lost record means that a retry runs again, as it would without the layer. A lost claim means
@@ -66,9 +67,6 @@ use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
 /// # Ok(())
 /// # }
 /// ```
-///
-/// [`StoreErrorKind::Unavailable`]: super::StoreErrorKind::Unavailable
-/// [`StoreErrorKind::Full`]: super::StoreErrorKind::Full
 #[derive(Clone)]
 pub struct RedisStore {
     connection: Arc<dyn Connection>,
@@ -145,6 +143,17 @@ impl RedisStore {
         name
     }
 
+    /// Looks at what is under a key.
+    async fn find(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut command = Cmd::new();
+        command.arg("GET").arg(self.name(key));
+        match self.connection.ask(&command).await.map_err(store_error)? {
+            Value::Nil => Ok(None),
+            Value::BulkString(found) => Ok(Some(found)),
+            _ => Err(unexpected_reply()),
+        }
+    }
+
     /// Runs one of the steps that an owner takes.
     async fn step(
         &self,
@@ -191,10 +200,15 @@ impl Store for RedisStore {
             .arg("GET")
             .arg("PX")
             .arg(millis(lease));
-        let found = match self.connection.ask(&command).await.map_err(store_error)? {
-            Value::Nil => return Ok(Begin::Started),
-            Value::BulkString(found) => found,
-            _ => return Err(unexpected_reply()),
+        let found = match self.connection.ask(&command).await.map_err(store_error) {
+            Ok(Value::Nil) => return Ok(Begin::Started),
+            Ok(Value::BulkString(found)) => found,
+            Ok(_) => return Err(unexpected_reply()),
+            Err(error) if error.kind() == StoreErrorKind::Full => {
+                // A full server refuses to set before it looks whether there is anything to be set.
+                self.find(key).await?.ok_or(error)?
+            }
+            Err(error) => return Err(error),
         };
         match Entry::decode(&found.into())? {
             // A connection that repeats commands by itself finds what its first try has set.
