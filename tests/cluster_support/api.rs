@@ -39,6 +39,11 @@ where
     Router::new().route("/things", route).layer(layer)
 }
 
+/// Returns what no other run has, for its keys: a server may be shared, and keeps what it is told.
+pub(crate) fn run_id() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// A request under a key, always of the same caller.
 pub(crate) fn request<B: Default>(authority: &str, key: &str) -> Request<B> {
     Request::post(format!("http://{authority}/things"))

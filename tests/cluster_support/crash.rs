@@ -21,9 +21,11 @@ pub(crate) async fn keys_of_a_killed_instance_come_free_within_a_lease(url: &str
         Instance::start(url, lease, false),
     ];
     let client = api::client();
+    let run = api::run_id();
     for n in 0..KEYS {
         let (client, authority) = (client.clone(), doomed.authority().to_owned());
-        tokio::spawn(async move { api::send(&client, &authority, &format!("crash-{n}")).await });
+        let key = format!("{run}-{n}");
+        tokio::spawn(async move { api::send(&client, &authority, &key).await });
     }
     doomed.wait_for_runs(KEYS);
     assert_eq!(doomed.kill().len(), KEYS);
@@ -33,8 +35,8 @@ pub(crate) async fn keys_of_a_killed_instance_come_free_within_a_lease(url: &str
     for n in 0..KEYS {
         for instance in &others {
             let (client, authority) = (client.clone(), instance.authority().to_owned());
+            let key = format!("{run}-{n}");
             tasks.spawn(async move {
-                let key = format!("crash-{n}");
                 let mut refused = 0;
                 loop {
                     let answer = api::send(&client, &authority, &key).await.unwrap();

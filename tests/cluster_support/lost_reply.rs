@@ -18,16 +18,16 @@ const LEASE: Duration = Duration::from_secs(3);
 ///
 /// `direct` is the same store, not through the proxy.
 pub(crate) async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
-    let runs = Arc::new(AtomicUsize::new(0));
+    let (runs, key) = (Arc::new(AtomicUsize::new(0)), api::run_id());
     let behind = router(store, &runs, || {});
     proxy.lose_replies(1);
-    let first = api::call(&behind, "lost-claim").await;
+    let first = api::call(&behind, &key).await;
     assert!(proxy.has_lost_all());
     assert_eq!(first.status, StatusCode::CREATED);
     assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 
-    let (answer, after) = settled(router(direct, &runs, || {}), "lost-claim").await;
+    let (answer, after) = settled(router(direct, &runs, || {}), &key).await;
     let runs = runs.load(Ordering::SeqCst);
     println!(
         "lost reply of a claim: {:?} after {after:?}",
@@ -42,15 +42,15 @@ pub(crate) async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynSt
 
 /// Loses the reply of a completing claim: its record is kept all the same.
 pub(crate) async fn of_a_completion(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
-    let runs = Arc::new(AtomicUsize::new(0));
+    let (runs, key) = (Arc::new(AtomicUsize::new(0)), api::run_id());
     let losing = Arc::clone(&proxy);
     let behind = router(store, &runs, move || losing.lose_replies(1));
-    let first = api::call(&behind, "lost-completion").await;
+    let first = api::call(&behind, &key).await;
     assert!(proxy.has_lost_all());
     assert_eq!(first.status, StatusCode::CREATED);
     assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
 
-    let (answer, _) = settled(router(direct, &runs, || {}), "lost-completion").await;
+    let (answer, _) = settled(router(direct, &runs, || {}), &key).await;
     assert_eq!(answer.outcome, Some(Outcome::Replayed));
     assert_eq!(answer.body, first.body);
     assert_eq!(runs.load(Ordering::SeqCst), 1);

@@ -135,11 +135,12 @@ fn report(
 /// Sends a request every five milliseconds, each under a key of its own, until it is stopped.
 async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
     let mut requests = JoinSet::new();
+    let run = api::run_id();
     let mut ticks = interval(Duration::from_millis(5));
     while !stop.load(Ordering::SeqCst) {
         ticks.tick().await;
         let router = router.clone();
-        let key = format!("outage-{}", requests.len());
+        let key = format!("{run}-{}", requests.len());
         requests.spawn(async move {
             let at = Instant::now();
             let answer = api::call(&router, &key).await;

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A process that is killed when this is dropped, or when the test's process dies.
 #[derive(Debug)]
@@ -81,20 +82,18 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
 }
 
 /// Returns free ports of which those 10,000 higher are free as well, as a Redis Cluster needs them.
-pub(crate) fn free_ports_below<const N: usize>(limit: u16) -> [u16; N] {
-    let mut listeners = Vec::new();
-    let mut ports = Vec::new();
-    // Where to start differs between two processes that do this at once.
-    let first = 20_000 + (std::process::id() % 10_000) as u16;
-    for port in first..limit {
-        let both = [port, port + 10_000].map(|port| TcpListener::bind(("127.0.0.1", port)));
-        if let [Ok(low), Ok(high)] = both {
-            listeners.extend([low, high]);
-            ports.push(port);
+pub(crate) fn free_ports_for_a_cluster<const N: usize>() -> [u16; N] {
+    // No port is handed out twice by this process, whether or not it is in use by now, and another
+    // process starts elsewhere.
+    static USED: AtomicU16 = AtomicU16::new(0);
+    let first = 20_000 + (std::process::id() % 1_000) as u16 * 20;
+    [(); N].map(|()| {
+        loop {
+            let port = first + USED.fetch_add(1, Ordering::SeqCst);
+            let both = [port, port + 10_000].map(|port| TcpListener::bind(("127.0.0.1", port)));
+            if both.iter().all(Result::is_ok) {
+                return port;
+            }
         }
-        if ports.len() == N {
-            break;
-        }
-    }
-    ports.try_into().expect("enough free ports")
+    })
 }

@@ -19,6 +19,7 @@ pub(crate) async fn each_key_runs_once(url: &str, processes: usize) {
         .collect();
     let authorities: Vec<_> = instances.iter().map(|i| i.authority().to_owned()).collect();
     let client = api::client();
+    let run = api::run_id();
 
     let mut tasks = JoinSet::new();
     let mut replays = 0;
@@ -30,7 +31,7 @@ pub(crate) async fn each_key_runs_once(url: &str, processes: usize) {
         tasks.spawn(one_key(
             client.clone(),
             authorities.clone(),
-            format!("{processes}-{n}"),
+            format!("{run}-{n}"),
             n,
         ));
     }

@@ -19,7 +19,7 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn start(test: &str) -> Option<Self> {
         let settings = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        let [a, b, c] = process::free_ports_below(55_000);
+        let [a, b, c] = process::free_ports_for_a_cluster();
         let nodes = [
             Server::start_at(test, a, &settings)?,
             Server::start_at(test, b, &settings)?,

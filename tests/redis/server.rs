@@ -94,6 +94,30 @@ impl Server {
     }
 }
 
+/// A server that a test uses and does not hurt: that of `REDIS_URL`, or one of its own.
+pub(crate) struct AnyServer {
+    url: String,
+    _own: Option<Server>,
+}
+
+impl AnyServer {
+    /// Finds or starts a server, or says that the test is left out.
+    pub(crate) fn find(test: &str) -> Option<Self> {
+        if let Ok(url) = std::env::var("REDIS_URL") {
+            return Some(Self { url, _own: None });
+        }
+        let own = Server::start(test)?;
+        Some(Self {
+            url: own.url(),
+            _own: Some(own),
+        })
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 impl outage::Server for Server {
     fn kill(&mut self) {
         Server::kill(self);

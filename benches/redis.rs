@@ -1,0 +1,227 @@
+//! What `RedisStore` costs beside the server's own commands on the same connection settings.
+//!
+//! `cargo bench --features redis --bench redis` starts a server of its own, or takes that of
+//! `REDIS_URL`. Figures are the medians of interleaved rounds, at 64 commands in flight.
+#![allow(clippy::unwrap_used, reason = "a bench that can't go on fails here")]
+#![allow(missing_docs, reason = "nobody calls a bench")]
+
+#[allow(dead_code, reason = "only a server is needed here")]
+#[path = "../tests/cluster_support/process.rs"]
+mod process;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue, StatusCode};
+use redis::aio::MultiplexedConnection;
+use tokio::task::JoinSet;
+use tower_idempotency::RedisStore;
+use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store};
+
+const IN_FLIGHT: u64 = 64;
+const ROUNDS: usize = 9;
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn main() {
+    let [port] = process::free_ports();
+    let folder = std::env::temp_dir();
+    let given = std::env::var("REDIS_URL").ok();
+    let server = given.is_none().then(|| {
+        let port = port.to_string();
+        let command = [
+            "redis-server",
+            "--port",
+            &port,
+            "--save",
+            "",
+            "--bind",
+            "127.0.0.1",
+        ];
+        process::Process::start(&command, &folder.join("idempotency-bench-redis.log"))
+    });
+    let url = given.unwrap_or_else(|| format!("redis://127.0.0.1:{port}/"));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = redis::Client::open(url.as_str()).unwrap();
+        let config = redis::AsyncConnectionConfig::new()
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(1024);
+        let start = Instant::now();
+        let raw = loop {
+            match client
+                .get_multiplexed_async_connection_with_config(&config)
+                .await
+            {
+                Ok(raw) => break raw,
+                Err(error) => assert!(start.elapsed() < MINUTE, "no server: {error}"),
+            }
+        };
+        let store = RedisStore::connect(&url).await.unwrap();
+        for (bytes, count) in [(256, 40_000), (64 * 1024, 6_000)] {
+            compare(&raw, &store, bytes, count).await;
+        }
+    });
+    drop(server);
+}
+
+async fn compare(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, count: u64) {
+    let mut rounds = Vec::new();
+    for _ in 0..ROUNDS {
+        let () = redis::cmd("FLUSHALL")
+            .query_async(&mut raw.clone())
+            .await
+            .unwrap();
+        rounds.push(round(raw, store, bytes, count).await);
+    }
+    let median = |of: &dyn Fn(&Rates) -> f64| {
+        let mut all: Vec<_> = rounds.iter().map(of).collect();
+        all.sort_by(f64::total_cmp);
+        all[all.len() / 2]
+    };
+    println!("{bytes} bytes of body, {IN_FLIGHT} in flight, {ROUNDS} rounds of {count}:");
+    println!(
+        "  plain SET of a claim's size  {:>8.0}/s",
+        median(&|r| r.set_small)
+    );
+    println!(
+        "  plain SET of the body        {:>8.0}/s",
+        median(&|r| r.set)
+    );
+    println!(
+        "  plain GET of the body        {:>8.0}/s",
+        median(&|r| r.get)
+    );
+    println!(
+        "  claim                        {:>8.0}/s, {:.2} of SET",
+        median(&|r| r.claim),
+        median(&|r| r.claim / r.set_small)
+    );
+    println!(
+        "  completion                   {:>8.0}/s, {:.2} of SET",
+        median(&|r| r.complete),
+        median(&|r| r.complete / r.set)
+    );
+    let first = |r: &Rates| 1.0 / (1.0 / r.claim + 1.0 / r.complete);
+    let two_sets = |r: &Rates| 1.0 / (1.0 / r.set_small + 1.0 / r.set);
+    println!(
+        "  first write                  {:>8.0}/s, {:.2} of the two SETs",
+        median(&first),
+        median(&|r| first(r) / two_sets(r))
+    );
+    println!(
+        "  replay                       {:>8.0}/s, {:.2} of GET",
+        median(&|r| r.replay),
+        median(&|r| r.replay / r.get)
+    );
+}
+
+struct Rates {
+    set_small: f64,
+    set: f64,
+    get: f64,
+    claim: f64,
+    complete: f64,
+    replay: f64,
+}
+
+async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, count: u64) -> Rates {
+    let mut headers = HeaderMap::new();
+    headers.insert("content-type", HeaderValue::from_static("application/json"));
+    let fingerprint = Fingerprint::from_bytes([1; 32]);
+    let body = vec![b'x'; bytes];
+    let record = Record::new(fingerprint, StatusCode::CREATED, &headers, Some(&body));
+    let owners: Arc<Vec<_>> = Arc::new((0..count).map(|_| Owner::new()).collect());
+    let set = |bytes: usize| {
+        let (raw, body) = (raw.clone(), Arc::new(vec![b'x'; bytes]));
+        move |n| {
+            let (mut raw, body) = (raw.clone(), Arc::clone(&body));
+            async move {
+                let mut command = redis::cmd("SET");
+                command.arg(name(n)).arg(&body[..]).arg("PX").arg(60_000);
+                let () = command.query_async(&mut raw).await.unwrap();
+            }
+        }
+    };
+    let get = {
+        let raw = raw.clone();
+        move |n| {
+            let mut raw = raw.clone();
+            async move {
+                let found: Vec<u8> = redis::cmd("GET")
+                    .arg(name(n))
+                    .query_async(&mut raw)
+                    .await
+                    .unwrap();
+                assert_eq!(found.len(), bytes);
+            }
+        }
+    };
+    let claim = |replay: bool| {
+        let (store, owners) = (store.clone(), Arc::clone(&owners));
+        move |n| {
+            let (store, owners) = (store.clone(), Arc::clone(&owners));
+            async move {
+                let claim = Claim::new(owners[n as usize], fingerprint);
+                let found = store.begin(&key(n), &claim, MINUTE).await.unwrap();
+                assert_eq!(matches!(found, Begin::Completed(_)), replay);
+            }
+        }
+    };
+    let complete = {
+        let (store, owners) = (store.clone(), Arc::clone(&owners));
+        move |n| {
+            let (store, owners, record) = (store.clone(), Arc::clone(&owners), record.clone());
+            async move {
+                let held = store
+                    .complete(&key(n), owners[n as usize], &record, MINUTE)
+                    .await;
+                assert_eq!(held.unwrap(), Held::Yes);
+            }
+        }
+    };
+    Rates {
+        set_small: rate(count, set(54)).await,
+        claim: rate(count, claim(false)).await,
+        set: rate(count, set(bytes)).await,
+        complete: rate(count, complete).await,
+        get: rate(count, get).await,
+        replay: rate(count, claim(true)).await,
+    }
+}
+
+/// Runs a command for each number, so many at a time, and returns how many a second.
+async fn rate<F, R>(count: u64, command: F) -> f64
+where
+    F: Fn(u64) -> R + Clone + Send + 'static,
+    R: Future<Output = ()> + Send,
+{
+    let next = Arc::new(AtomicU64::new(0));
+    let mut tasks = JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..IN_FLIGHT {
+        let (next, command) = (Arc::clone(&next), command.clone());
+        tasks.spawn(async move {
+            loop {
+                let n = next.fetch_add(1, Ordering::Relaxed);
+                if n >= count {
+                    return;
+                }
+                command(n).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    count as f64 / start.elapsed().as_secs_f64()
+}
+
+fn key(n: u64) -> RecordKey {
+    let mut bytes = [7; 32];
+    bytes[..8].copy_from_slice(&n.to_be_bytes());
+    RecordKey::from_bytes(bytes)
+}
+
+/// A name as long as those of the store.
+fn name(n: u64) -> String {
+    format!("plain-bench:{n:064}")
+}

@@ -1,0 +1,118 @@
+#!/usr/bin/env bash
+# Runs every test, against servers that it starts itself and stops again. Arguments go to cargo test.
+#
+# On Debian and Ubuntu it installs what is missing. On another system it says what to install, or
+# takes servers that the tests may use from REDIS_URL and DATABASE_URL; the tests that must stop and
+# start a server of their own are then left out, and say so.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf 'tests/run.sh: %s\n' "$*" >&2; }
+
+# Debian keeps the programs of PostgreSQL out of PATH.
+find_programs() {
+  local folder
+  for folder in $(printf '%s\n' /usr/lib/postgresql/*/bin | sort -rV); do
+    [ -x "$folder/postgres" ] && PATH="$folder:$PATH" && break
+  done
+  redis=$(command -v redis-server || command -v valkey-server || true)
+  redis_cli=$(command -v redis-cli || command -v valkey-cli || true)
+  postgres=$(command -v postgres || true)
+}
+
+is_there() { [ -n "$redis" ] && [ -n "$redis_cli" ] && [ -n "$postgres" ] && command -v pgrep >/dev/null; }
+
+install() {
+  local as_root=()
+  if [ "$(id -u)" != 0 ]; then
+    if ! sudo -n true 2>/dev/null; then
+      say "first run: sudo apt-get install redis-server postgresql procps"
+      exit 1
+    fi
+    as_root=(sudo -n)
+  fi
+  say "installing redis-server and postgresql"
+  "${as_root[@]}" apt-get update -q >&2
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -q --no-install-recommends redis-server postgresql procps >&2
+}
+
+find_programs
+if ! is_there && command -v apt-get >/dev/null; then
+  install
+  find_programs
+fi
+if ! is_there; then
+  if [ -z "${REDIS_URL:-}" ] || [ -z "${DATABASE_URL:-}" ]; then
+    say "install Redis 7.0 or newer (or Valkey) and PostgreSQL, or set REDIS_URL and DATABASE_URL"
+    say "to servers that the tests may use"
+    exit 1
+  fi
+  say "using REDIS_URL and DATABASE_URL; tests that need a server of their own are left out"
+  exec cargo test --locked --all-features "$@"
+fi
+
+version=$("$redis" --version | sed -E 's/.*v=([0-9]+).*/\1/')
+if [ "$version" -lt 7 ]; then
+  say "this Redis is older than 7.0, which RedisStore needs: install a newer one"
+  exit 1
+fi
+
+folder=$(mktemp -d)
+pids=()
+stop() {
+  local pid
+  for pid in "${pids[@]}"; do
+    kill -INT "$pid" 2>/dev/null || true
+  done
+  for pid in "${pids[@]}"; do
+    wait "$pid" 2>/dev/null || true
+  done
+  rm -rf "$folder"
+}
+trap stop EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# Waits until a server answers.
+wait_for() {
+  local name=$1 tries
+  shift
+  for ((tries = 0; tries < 600; tries++)); do
+    "$@" >/dev/null 2>&1 && return
+    sleep 0.1
+  done
+  say "$name does not answer:"
+  cat "$folder/$name.log" >&2
+  exit 1
+}
+
+# PostgreSQL refuses to run as root.
+as_user=()
+if [ "$(id -u)" = 0 ]; then
+  id postgres >/dev/null 2>&1 || useradd --system postgres
+  as_user=(setpriv --reuid=postgres --regid="$(id -g postgres)" --clear-groups)
+  chmod 755 "$folder"
+fi
+mkdir "$folder/postgres"
+[ "$(id -u)" = 0 ] && chown postgres "$folder/postgres"
+
+# By sockets in the folder, so that no port can be taken.
+"$redis" --port 0 --unixsocket "$folder/redis.sock" --save "" --dir "$folder" \
+  >"$folder/redis.log" 2>&1 </dev/null &
+pids+=($!)
+(
+  cd "$folder/postgres"
+  "${as_user[@]}" "$(command -v initdb)" -D data -A trust -U postgres -N >"$folder/postgres.log" 2>&1
+)
+"${as_user[@]}" "$postgres" -D "$folder/postgres/data" -k "$folder/postgres" \
+  -c listen_addresses= -c fsync=off >>"$folder/postgres.log" 2>&1 </dev/null &
+pids+=($!)
+wait_for redis "$redis_cli" -s "$folder/redis.sock" ping
+wait_for postgres pg_isready -q -h "$folder/postgres"
+
+export REDIS_URL="unix://$folder/redis.sock"
+export DATABASE_URL="postgres://postgres@localhost/postgres?host=$folder/postgres"
+# From here on, a test that finds no server fails.
+export SERVERS_REQUIRED=yes
+cargo test --locked --all-features "$@"
