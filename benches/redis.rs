@@ -14,13 +14,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
+use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
+use redis::io::tcp::TcpSettings;
 use tokio::task::JoinSet;
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store};
 
 const IN_FLIGHT: u64 = 64;
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn main() {
@@ -43,7 +45,10 @@ fn main() {
     let url = given.unwrap_or_else(|| format!("redis://127.0.0.1:{port}/"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let client = redis::Client::open(url.as_str()).unwrap();
+        // As the store's own connection is: without a wait for more to send.
+        let info = url.as_str().into_connection_info().unwrap();
+        let settings = TcpSettings::default().set_nodelay(true);
+        let client = redis::Client::open(info.set_tcp_settings(settings)).unwrap();
         let config = redis::AsyncConnectionConfig::new()
             .set_response_timeout(None)
             .set_pipeline_buffer_size(1024);
@@ -68,10 +73,6 @@ fn main() {
 async fn compare(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, count: u64) {
     let mut rounds = Vec::new();
     for _ in 0..ROUNDS {
-        let () = redis::cmd("FLUSHALL")
-            .query_async(&mut raw.clone())
-            .await
-            .unwrap();
         rounds.push(round(raw, store, bytes, count).await);
     }
     let median = |of: &dyn Fn(&Rates) -> f64| {
@@ -83,6 +84,11 @@ async fn compare(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, 
     println!(
         "  plain SET of a claim's size  {:>8.0}/s",
         median(&|r| r.set_small)
+    );
+    println!(
+        "  plain SET NX GET of that     {:>8.0}/s, {:.2} of SET",
+        median(&|r| r.set_nx_get),
+        median(&|r| r.set_nx_get / r.set_small)
     );
     println!(
         "  plain SET of the body        {:>8.0}/s",
@@ -118,6 +124,7 @@ async fn compare(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, 
 
 struct Rates {
     set_small: f64,
+    set_nx_get: f64,
     set: f64,
     get: f64,
     claim: f64,
@@ -131,7 +138,7 @@ async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, co
     let fingerprint = Fingerprint::from_bytes([1; 32]);
     let body = vec![b'x'; bytes];
     let record = Record::new(fingerprint, StatusCode::CREATED, &headers, Some(&body));
-    let owners: Arc<Vec<_>> = Arc::new((0..count).map(|_| Owner::new()).collect());
+    let owners: Vec<_> = (0..count).map(|_| Owner::new()).collect();
     let set = |bytes: usize| {
         let (raw, body) = (raw.clone(), Arc::new(vec![b'x'; bytes]));
         move |n| {
@@ -140,6 +147,27 @@ async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, co
                 let mut command = redis::cmd("SET");
                 command.arg(name(n)).arg(&body[..]).arg("PX").arg(60_000);
                 let () = command.query_async(&mut raw).await.unwrap();
+            }
+        }
+    };
+    let set_nx_get = {
+        let (raw, body) = (raw.clone(), Arc::new(vec![b'x'; 54]));
+        move |n| {
+            let (mut raw, body) = (raw.clone(), Arc::clone(&body));
+            async move {
+                let mut command = redis::cmd("SET");
+                command
+                    .arg(name(n + count))
+                    .arg(&body[..])
+                    .arg("NX")
+                    .arg("GET");
+                let found: Option<Vec<u8>> = command
+                    .arg("PX")
+                    .arg(60_000)
+                    .query_async(&mut raw)
+                    .await
+                    .unwrap();
+                assert_eq!(found, None);
             }
         }
     };
@@ -157,11 +185,14 @@ async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, co
             }
         }
     };
+    // Behind one pointer, as the layer has its store.
+    let shared = Arc::new((store.clone(), owners, record));
     let claim = |replay: bool| {
-        let (store, owners) = (store.clone(), Arc::clone(&owners));
+        let shared = Arc::clone(&shared);
         move |n| {
-            let (store, owners) = (store.clone(), Arc::clone(&owners));
+            let shared = Arc::clone(&shared);
             async move {
+                let (store, owners, _) = &*shared;
                 let claim = Claim::new(owners[n as usize], fingerprint);
                 let found = store.begin(&key(n), &claim, MINUTE).await.unwrap();
                 assert_eq!(matches!(found, Begin::Completed(_)), replay);
@@ -169,25 +200,40 @@ async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, co
         }
     };
     let complete = {
-        let (store, owners) = (store.clone(), Arc::clone(&owners));
+        let shared = Arc::clone(&shared);
         move |n| {
-            let (store, owners, record) = (store.clone(), Arc::clone(&owners), record.clone());
+            let shared = Arc::clone(&shared);
             async move {
-                let held = store
-                    .complete(&key(n), owners[n as usize], &record, MINUTE)
-                    .await;
+                let (store, owners, record) = &*shared;
+                let owner = owners[n as usize];
+                let held = store.complete(&key(n), owner, record, MINUTE).await;
                 assert_eq!(held.unwrap(), Held::Yes);
             }
         }
     };
+    // Each from an empty server, since a growing table costs time.
+    clear(raw).await;
+    let set_small = rate(count, set(54)).await;
+    clear(raw).await;
+    let set_nx_get = rate(count, set_nx_get).await;
+    clear(raw).await;
+    let set = rate(count, set(bytes)).await;
+    let get = rate(count, get).await;
+    clear(raw).await;
     Rates {
-        set_small: rate(count, set(54)).await,
+        set_small,
+        set_nx_get,
+        set,
+        get,
         claim: rate(count, claim(false)).await,
-        set: rate(count, set(bytes)).await,
         complete: rate(count, complete).await,
-        get: rate(count, get).await,
         replay: rate(count, claim(true)).await,
     }
+}
+
+async fn clear(raw: &MultiplexedConnection) {
+    let flushed = redis::cmd("FLUSHALL").query_async(&mut raw.clone()).await;
+    let () = flushed.unwrap();
 }
 
 /// Runs a command for each number, so many at a time, and returns how many a second.

@@ -132,13 +132,13 @@ impl RedisStore {
     }
 
     fn name(&self, key: &RecordKey) -> Vec<u8> {
-        let mut name = Vec::with_capacity(self.key_prefix.len() + 2 * key.as_bytes().len());
-        name.extend_from_slice(self.key_prefix.as_bytes());
-        for byte in key.as_bytes() {
-            name.extend([
-                DIGITS[usize::from(byte >> 4)],
-                DIGITS[usize::from(byte & 15)],
-            ]);
+        let prefix = self.key_prefix.as_bytes();
+        let mut name = vec![0; prefix.len() + 2 * key.as_bytes().len()];
+        let (start, digits) = name.split_at_mut(prefix.len());
+        start.copy_from_slice(prefix);
+        for (pair, byte) in digits.chunks_exact_mut(2).zip(key.as_bytes()) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
         }
         name
     }
@@ -191,10 +191,11 @@ impl Store for RedisStore {
         claim: &Claim,
         lease: Duration,
     ) -> Result<Begin, StoreError> {
-        let mut command = Cmd::new();
+        let name = self.name(key);
+        let mut command = Cmd::with_capacity(7, name.len() + codec::CLAIM_LEN + 32);
         command
             .arg("SET")
-            .arg(self.name(key))
+            .arg(name)
             .arg(&codec::encode_claim(claim)[..])
             .arg("NX")
             .arg("GET")

@@ -1,6 +1,7 @@
 //! The store's own connection to one server, which nobody waits for.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
@@ -23,7 +24,9 @@ pub(super) struct Reconnecting(Arc<Shared>);
 
 struct Shared {
     client: Client,
-    state: Mutex<State>,
+    state: RwLock<State>,
+    /// Whether `silent_since` is set, so that a reply need not take the lock to unset what is not.
+    silent: AtomicBool,
 }
 
 #[derive(Default)]
@@ -59,7 +62,8 @@ impl Reconnecting {
             .set_tcp_settings(TcpSettings::default().set_nodelay(true));
         Ok(Self(Arc::new(Shared {
             client: Client::open(info)?,
-            state: Mutex::default(),
+            state: RwLock::default(),
+            silent: AtomicBool::new(false),
         })))
     }
 
@@ -95,6 +99,11 @@ impl Connection for Reconnecting {
 
 impl Shared {
     fn live(self: &Arc<Self>) -> RedisResult<Live> {
+        let state = self.state.read();
+        let live = state.unwrap_or_else(PoisonError::into_inner).live.clone();
+        if let Some(live) = live {
+            return Ok(live);
+        }
         let mut state = self.state();
         if let Some(live) = &state.live {
             return Ok(live.clone());
@@ -155,13 +164,16 @@ impl Shared {
     }
 
     fn heard(&self) {
-        let mut state = self.state();
-        state.silent_since = None;
+        if self.silent.load(Ordering::Relaxed) {
+            self.silent.store(false, Ordering::Relaxed);
+            self.state().silent_since = None;
+        }
     }
 
     /// Notes that a command got no reply in time; a connection on which nothing comes is given up.
     fn silent(self: &Arc<Self>, number: u64) {
         let since = *self.state().silent_since.get_or_insert_with(Instant::now);
+        self.silent.store(true, Ordering::Relaxed);
         if since.elapsed() >= HUNG {
             self.lost(number);
         }
@@ -178,9 +190,9 @@ impl Shared {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> RwLockWriteGuard<'_, State> {
         // Nothing that holds this lock can leave the state half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

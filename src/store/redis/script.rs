@@ -28,8 +28,13 @@ impl Script {
         key: &[u8],
         arguments: &[&[u8]],
     ) -> RedisResult<Value> {
-        let command = |name, script: &str| {
-            let mut command = Cmd::new();
+        let command = |name: &str, script: &str| {
+            let bytes = arguments
+                .iter()
+                .map(|argument| argument.len())
+                .sum::<usize>();
+            let room = name.len() + script.len() + 1 + key.len() + bytes;
+            let mut command = Cmd::with_capacity(4 + arguments.len(), room);
             command.arg(name).arg(script).arg(1).arg(key);
             for argument in arguments {
                 command.arg(argument);
