@@ -6,10 +6,10 @@
 //! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
 
 mod claim;
-#[cfg(feature = "conformance")]
-pub mod conformance;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod codec;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod dynamic;
 mod error;
 mod fingerprint;
