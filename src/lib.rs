@@ -129,9 +129,15 @@ pub use self::storable::{DoNotStore, is_storable};
 #[cfg(feature = "memory")]
 #[doc(inline)]
 pub use self::store::MemoryStore;
+#[cfg(feature = "postgres")]
+#[doc(inline)]
+pub use self::store::PostgresStore;
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use self::store::RedisStore;
+#[cfg(feature = "sqlite")]
+#[doc(inline)]
+pub use self::store::SqliteStore;
 #[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
 

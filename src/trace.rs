@@ -42,3 +42,13 @@ pub(crate) fn detached() {
     #[cfg(feature = "tracing")]
     tracing::debug!("the client left; its request goes on in the background");
 }
+
+/// What has ended could not be removed from a store.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+pub(crate) fn cleaning_failed(error: &StoreError) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        error = error as &(dyn std::error::Error + 'static),
+        "the idempotency store could not be cleaned"
+    );
+}

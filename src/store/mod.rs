@@ -15,10 +15,16 @@ mod error;
 mod fingerprint;
 #[cfg(feature = "memory")]
 pub(crate) mod memory;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod record;
 mod record_key;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod sql;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -30,10 +36,14 @@ pub use self::error::{StoreError, StoreErrorKind};
 pub use self::fingerprint::Fingerprint;
 #[cfg(feature = "memory")]
 pub use self::memory::MemoryStore;
+#[cfg(feature = "postgres")]
+pub use self::postgres::PostgresStore;
 pub use self::record::{MalformedRecord, Record};
 pub use self::record_key::RecordKey;
 #[cfg(feature = "redis")]
 pub use self::redis::RedisStore;
+#[cfg(feature = "sqlite")]
+pub use self::sqlite::SqliteStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///

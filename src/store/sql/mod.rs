@@ -1,0 +1,71 @@
+//! What the stores in SQL databases share.
+
+mod cleaner;
+mod statement;
+
+use std::time::Duration;
+
+pub(super) use self::cleaner::{Clean, clean, clean_every};
+pub(super) use self::statement::{Statement, Table};
+use super::codec::Entry;
+use super::{Begin, Claim, Held, StoreError, StoreErrorKind};
+
+/// Tells what a claim came to, from the entry that the database has under the key after it.
+pub(super) fn begun(entry: Vec<u8>, claim: &Claim) -> Result<Begin, StoreError> {
+    match Entry::decode(&entry.into())? {
+        // Made by this statement, or by an earlier one of which the answer was lost.
+        Entry::Claim(held) if held.owner() == claim.owner() => Ok(Begin::Started),
+        Entry::Claim(held) => Ok(Begin::InProgress(held.fingerprint())),
+        Entry::Record(record) => Ok(Begin::Completed(record)),
+    }
+}
+
+/// Tells whether an owner's step was taken, from the number of rows that it changed.
+pub(super) fn held(rows: u64) -> Held {
+    if rows > 0 { Held::Yes } else { Held::Lost }
+}
+
+/// Counts a duration in the database's smallest unit, not shorter than it is.
+///
+/// No database can add `Duration::MAX` to a time of its own; a century is as good.
+pub(super) fn count(duration: Duration, unit: Duration) -> i64 {
+    let duration = duration.min(Duration::from_secs(100 * 366 * 24 * 60 * 60));
+    // A century has 3.2e15 microseconds, which an `i64` holds.
+    duration.as_nanos().div_ceil(unit.as_nanos()) as i64
+}
+
+/// Maps an error of the driver; `of_code` knows the codes of the database at hand.
+pub(super) fn store_error(
+    error: sqlx::Error,
+    of_code: impl FnOnce(&str) -> StoreErrorKind,
+) -> StoreError {
+    let kind = match &error {
+        sqlx::Error::PoolTimedOut => StoreErrorKind::Timeout,
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
+        sqlx::Error::Database(error) => error
+            .code()
+            .map_or(StoreErrorKind::Unavailable, |code| of_code(&code)),
+        _ => StoreErrorKind::Unavailable,
+    };
+    StoreError::new(kind, error)
+}
+
+/// How often a claim is tried again that lost a race to one that is gone by the next look.
+///
+/// Each time, another request has claimed the key and given it up, so this is never reached but by
+/// hundreds of failing handlers for one key. Each try waits for the database, so that the layer's
+/// `store_timeout` ends it, too.
+pub(super) const MAX_ROUNDS: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_never_counted_shorter_and_any_can_be_counted() {
+        let unit = Duration::from_millis(1);
+        assert_eq!(count(Duration::from_millis(7), unit), 7);
+        assert_eq!(count(Duration::from_micros(7001), unit), 8);
+        assert_eq!(count(Duration::MAX, unit), 3_162_240_000_000);
+    }
+}

@@ -1,0 +1,438 @@
+//! The store in a SQLite file.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::query::Query;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Row, Sqlite, SqlitePool};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::codec::{claim_prefix, encode_claim, encode_record};
+use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
+use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
+
+/// A [`Store`] in a SQLite file: durable, and shared by the processes of one machine.
+///
+/// A clone works on the same records and the same connections.
+///
+/// # Table
+///
+/// [`SqliteStore::migrate`] makes the table. An application whose tables are made by migrations of
+/// its own adds this to them; it is what `migrate` runs:
+///
+/// ```sql
+#[doc = include_str!("schema.sql")]
+/// ```
+///
+/// To read it by hand: `key` is the [`RecordKey`], and a row is as good as absent once `expires`, in
+/// milliseconds since 1970, has passed. Time is that of the machine's clock.
+///
+/// Rows that have ended take room until they are removed, which no request does: run
+/// [`SqliteStore::cleaner`] in the application, or call [`SqliteStore::clean`] from a job. Their room
+/// is then used again; the file does not get smaller.
+///
+/// # Durability
+///
+/// [`SqliteStore::open`] uses the write-ahead log (WAL), so that readers and the writer do not wait
+/// for each other, and a `kill -9` at any moment loses nothing and leaves the file whole.
+///
+/// - A record waits for the disk (`synchronous = FULL`), so that one whose response was seen is
+///   there after a power cut, too.
+/// - A claim, its renewal and its release do not (`synchronous = NORMAL`): a power cut takes the
+///   handlers with it, so that a claim lost in it has nothing left to protect.
+///
+/// The file must be on a disk of the machine: SQLite's locks and its log do not work over a network.
+///
+/// # Writers
+///
+/// SQLite has one writer at a time, and each record takes the disk as long as one `fsync`. Within a
+/// process writes wait their turn in order; for the write of another process they ask again every
+/// millisecond. So what this store can do is bounded by the disk: some hundred first writes a second
+/// where an `fsync` takes some milliseconds. Replays only read, and do not wait.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_idempotency::{IdempotencyLayer, SqliteStore};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("idempotency.db");
+/// let store = SqliteStore::open(path).await?;
+/// store.migrate().await?;
+/// // Ends with the runtime, or when it is aborted.
+/// let cleaner = tokio::spawn(store.cleaner(Duration::from_secs(60)));
+/// let layer = IdempotencyLayer::new(store);
+/// # let _ = (layer, cleaner);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    /// For all but records.
+    pool: SqlitePool,
+    /// For records: a pool of which each commit waits for the disk.
+    records: SqlitePool,
+    /// Held while something is written, so that writes of this process are taken in order.
+    turn: Arc<Mutex<()>>,
+    table: Table,
+    statements: Arc<Statements>,
+}
+
+impl SqliteStore {
+    /// Opens a file, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If the file can't be opened or is none of SQLite.
+    pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            // A thread that sleeps in SQLite can't be told that its request has given up, and its
+            // sleep grows to a tenth of a second: `patiently` waits instead.
+            .busy_timeout(Duration::ZERO);
+        let normal = options.clone().synchronous(SqliteSynchronous::Normal);
+        let full = options.synchronous(SqliteSynchronous::Full);
+        let connect = || pool(CONNECTIONS).connect_with(normal.clone());
+        let pool_of_claims = patiently(connect).await.map_err(store_error)?;
+        let connect = || pool(1).connect_with(full.clone());
+        let pool_of_records = patiently(connect).await.map_err(store_error)?;
+        Ok(Self::over(pool_of_claims, pool_of_records))
+    }
+
+    /// Uses a pool that the application has, with its settings.
+    ///
+    /// Records are then as durable as `synchronous` says, and so are claims. Set the write-ahead log
+    /// (`journal_mode(Wal)`), and a `busy_timeout` of zero: the store waits by itself. A database in
+    /// memory needs a pool of one connection, since each connection would have one of its own.
+    pub fn new(pool: SqlitePool) -> Self {
+        Self::over(pool.clone(), pool)
+    }
+
+    /// Sets the name of the table. Default: `idempotency`.
+    ///
+    /// # Panics
+    ///
+    /// Panics unless the name is of `a`-`z`, `0`-`9` and `_`, does not start with a digit, and is at
+    /// most 55 long.
+    #[must_use]
+    pub fn table(mut self, table: &str) -> Self {
+        self.table.name(table);
+        self.statements = Arc::new(Statements::new(&self.table));
+        self
+    }
+
+    /// Makes the table and its index, unless they are there.
+    ///
+    /// Several instances may call this at once, and each at every start.
+    ///
+    /// # Errors
+    ///
+    /// Whatever befell the file.
+    pub async fn migrate(&self) -> Result<(), StoreError> {
+        let _turn = self.turn.lock().await;
+        let migrate = || async {
+            sqlx::raw_sql(self.statements.migrate.sql())
+                .execute(&self.records)
+                .await
+        };
+        let migrated = patiently(migrate).await;
+        migrated.map(|_| ()).map_err(store_error)
+    }
+
+    /// Removes the rows that have ended, in small steps with pauses, and returns how many it were.
+    ///
+    /// # Errors
+    ///
+    /// Whatever befell the file. What had been removed stays removed.
+    pub async fn clean(&self) -> Result<u64, StoreError> {
+        sql::clean(self).await
+    }
+
+    /// Returns a future that calls [`SqliteStore::clean`] at once and then each time a pause has
+    /// passed, for as long as it is polled.
+    ///
+    /// Spawn it to start, and abort its task to stop; either is safe at any moment. A failure is
+    /// logged and mended by the next round.
+    ///
+    /// # Panics
+    ///
+    /// The future panics if the pause is zero.
+    pub fn cleaner(&self, pause: Duration) -> impl Future<Output = Infallible> + Send + use<> {
+        sql::clean_every(self.clone(), pause)
+    }
+
+    fn over(pool: SqlitePool, records: SqlitePool) -> Self {
+        let table = Table::default();
+        let statements = Arc::new(Statements::new(&table));
+        Self {
+            pool,
+            records,
+            turn: Arc::default(),
+            table,
+            statements,
+        }
+    }
+
+    /// Reads the entry under a key that has not ended.
+    async fn read(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = || {
+            let query = self.statements.read.query().bind(&key.as_bytes()[..]);
+            query.fetch_optional(&self.pool)
+        };
+        match patiently(read).await.map_err(store_error)? {
+            Some(row) => row.try_get(0).map(Some).map_err(store_error),
+            None => Ok(None),
+        }
+    }
+
+    /// Runs a statement that writes, and tells how many rows it has changed.
+    async fn write<'q>(
+        &self,
+        pool: &SqlitePool,
+        query: impl Fn() -> Query<'q, Sqlite, SqliteArguments>,
+    ) -> Result<u64, StoreError> {
+        let _turn = self.turn.lock().await;
+        let written = patiently(|| query().execute(pool)).await;
+        written
+            .map(|done| done.rows_affected())
+            .map_err(store_error)
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for SqliteStore {
+    async fn begin(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> Result<Begin, StoreError> {
+        let entry = encode_claim(claim);
+        let claimed = || {
+            let query = self.statements.claim.query();
+            query
+                .bind(&key.as_bytes()[..])
+                .bind(&entry[..])
+                .bind(millis(lease))
+        };
+        for _ in 0..MAX_ROUNDS {
+            // Looked for first, since a statement that may write waits for the writer.
+            if let Some(found) = self.read(key).await? {
+                return sql::begun(found, claim);
+            }
+            if self.write(&self.pool, claimed).await? > 0 {
+                return Ok(Begin::Started);
+            }
+            // Another request has claimed the key since it was looked for.
+        }
+        Err(StoreErrorKind::Unavailable.into())
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Held, StoreError> {
+        let prefix = claim_prefix(owner);
+        let entry = encode_record(record);
+        let completed = || {
+            let query = self.statements.complete.query();
+            query
+                .bind(&key.as_bytes()[..])
+                .bind(&prefix[..])
+                .bind(&entry[..])
+                .bind(millis(ttl))
+        };
+        self.write(&self.records, completed).await.map(sql::held)
+    }
+
+    async fn renew(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> Result<Held, StoreError> {
+        let prefix = claim_prefix(owner);
+        let renewed = || {
+            let query = self.statements.renew.query();
+            query
+                .bind(&key.as_bytes()[..])
+                .bind(&prefix[..])
+                .bind(millis(lease))
+        };
+        self.write(&self.pool, renewed).await.map(sql::held)
+    }
+
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+        let prefix = claim_prefix(owner);
+        let released = || {
+            let query = self.statements.release.query();
+            query.bind(&key.as_bytes()[..]).bind(&prefix[..])
+        };
+        self.write(&self.pool, released).await.map(sql::held)
+    }
+}
+
+impl Clean for SqliteStore {
+    const BATCH: u64 = 100;
+
+    async fn clean_batch(&self) -> Result<u64, StoreError> {
+        let clean = || self.statements.clean.query().bind(Self::BATCH as i64);
+        self.write(&self.pool, clean).await
+    }
+}
+
+fn store_error(error: sqlx::Error) -> StoreError {
+    sql::store_error(error, |code| match primary(code) {
+        // SQLITE_FULL, SQLITE_TOOBIG.
+        Some(13 | 18) => StoreErrorKind::Full,
+        Some(BUSY) => StoreErrorKind::Timeout,
+        // SQLITE_CORRUPT, SQLITE_NOTADB.
+        Some(11 | 26) => StoreErrorKind::Corrupt,
+        _ => StoreErrorKind::Unavailable,
+    })
+}
+
+/// Does something again for as long as another process is at the file.
+///
+/// SQLite has no queue for that. A short pause between two tries keeps a process from waiting long
+/// while another takes one turn after the other.
+async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, sqlx::Error>
+where
+    F: Future<Output = Result<T, sqlx::Error>>,
+{
+    let start = Instant::now();
+    loop {
+        match attempt().await {
+            Err(error) if is_busy(&error) && start.elapsed() < PATIENCE => {}
+            result => return result,
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.and_then(|code| primary(&code)) == Some(BUSY)
+}
+
+/// Returns the primary part of a result code, which the driver gives as extended ones.
+fn primary(code: &str) -> Option<u32> {
+    code.parse::<u32>().ok().map(|code| code & 0xff)
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        // A connection to a file does not die, so that there is nothing to test.
+        .test_before_acquire(false)
+}
+
+fn millis(duration: Duration) -> i64 {
+    sql::count(duration, Duration::from_millis(1))
+}
+
+/// SQLITE_BUSY.
+const BUSY: u32 = 5;
+
+/// How long a step waits for another process, where nothing else limits it: a layer's
+/// `store_timeout` is far below.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The number of replays that are read at once, each by a thread of its own.
+const CONNECTIONS: u32 = 4;
+
+struct Statements {
+    migrate: Statement,
+    read: Statement,
+    claim: Statement,
+    complete: Statement,
+    renew: Statement,
+    release: Statement,
+    clean: Statement,
+}
+
+impl Statements {
+    fn new(table: &Table) -> Self {
+        let statement = |sql: &str| Statement::new(&sql.replace("now()", NOW), table);
+        Self {
+            migrate: statement(include_str!("schema.sql")),
+            read: statement(READ),
+            claim: statement(CLAIM),
+            complete: statement(COMPLETE),
+            renew: statement(RENEW),
+            release: statement(RELEASE),
+            clean: statement(CLEAN),
+        }
+    }
+}
+
+/// The time in milliseconds since 1970: one time for the whole of a statement.
+const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
+
+const READ: &str = r#"SELECT entry FROM "idempotency" WHERE key = ?1 AND expires > now()"#;
+
+/// Changes no row if the key is not free.
+const CLAIM: &str = r#"
+INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?3, ?2)
+ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
+WHERE held.expires <= now()"#;
+
+/// A claim starts with its owner, and nothing else starts so: see the module `codec`.
+const COMPLETE: &str = r#"
+UPDATE "idempotency" SET expires = now() + ?4, entry = ?3
+WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
+
+const RENEW: &str = r#"
+UPDATE "idempotency" SET expires = now() + ?3
+WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
+
+const RELEASE: &str = r#"
+DELETE FROM "idempotency" WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
+
+const CLEAN: &str = r#"
+DELETE FROM "idempotency" WHERE rowid IN (
+    SELECT rowid FROM "idempotency" WHERE expires <= now() ORDER BY expires LIMIT ?1
+)"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_record_waits_for_the_disk_and_a_claim_does_not() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = SqliteStore::open(folder.path().join("idempotency.db"));
+        let store = store.await.expect("a file");
+        let synchronous = async |pool: &SqlitePool| {
+            let row = sqlx::query("PRAGMA synchronous").fetch_one(pool).await;
+            row.expect("an answer").get::<i64, _>(0)
+        };
+        // FULL and NORMAL.
+        assert_eq!(synchronous(&store.records).await, 2);
+        assert_eq!(synchronous(&store.pool).await, 1);
+    }
+}
