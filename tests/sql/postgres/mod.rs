@@ -1,0 +1,12 @@
+//! `PostgresStore`.
+
+#[cfg(feature = "conformance")]
+mod conformance;
+mod connection;
+mod database;
+mod hole;
+mod outage;
+mod processes;
+mod server;
+mod sessions;
+mod table;

@@ -1,0 +1,40 @@
+//! A file of a test's own.
+
+use std::path::PathBuf;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
+use tempfile::TempDir;
+use tower_idempotency::SqliteStore;
+
+/// A file that ends with the test.
+pub(crate) struct File(TempDir);
+
+impl File {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("idempotency.db")
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("sqlite:{}", self.path().display())
+    }
+
+    pub(crate) async fn store(&self) -> SqliteStore {
+        let store = SqliteStore::open(self.path()).await.unwrap();
+        store.migrate().await.unwrap();
+        store
+    }
+
+    /// Runs SQL past the store.
+    pub(crate) async fn ask(&self, sql: &str) -> Vec<SqliteRow> {
+        let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+        let sql = AssertSqlSafe(sql.to_owned());
+        let rows = connection.fetch_all(sqlx::raw_sql(sql)).await.unwrap();
+        connection.close().await.unwrap();
+        rows
+    }
+}

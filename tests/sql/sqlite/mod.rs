@@ -1,0 +1,8 @@
+//! `SqliteStore`.
+
+#[cfg(feature = "conformance")]
+mod conformance;
+mod durability;
+mod file;
+mod processes;
+mod table;
