@@ -23,10 +23,8 @@ use tower_idempotency::{CallerId, IdempotencyKey, MemoryStore, RecordKey, Store,
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let numbers = arguments
-        .iter()
-        .filter_map(|argument| argument.parse().ok());
-    let keys = numbers.last().unwrap_or(1_000_000);
+    let last = arguments.last().and_then(|argument| argument.parse().ok());
+    let keys = last.unwrap_or(1_000_000);
     let part = PARTS
         .iter()
         .find(|(name, _)| arguments.first().is_some_and(|first| first == name));

@@ -59,6 +59,19 @@ async fn open(config: &str) -> Result<DynStore, Box<dyn Error>> {
     Ok(
         match config.split_once(':').map_or(config, |(scheme, _)| scheme) {
             "redis" | "rediss" | "unix" => DynStore::new(RedisStore::connect(config).await?),
+            #[cfg(feature = "postgres")]
+            "postgres" | "postgresql" => {
+                let store = tower_idempotency::store::PostgresStore::connect(config).await?;
+                store.migrate().await?;
+                DynStore::new(store)
+            }
+            #[cfg(feature = "sqlite")]
+            "sqlite" => {
+                let path = config.trim_start_matches("sqlite:");
+                let store = tower_idempotency::store::SqliteStore::open(path).await?;
+                store.migrate().await?;
+                DynStore::new(store)
+            }
             // For a single instance: two of these know nothing of each other.
             "memory" => DynStore::new(MemoryStore::new()),
             other => return Err(format!("there is no store named {other:?}").into()),

@@ -49,12 +49,13 @@ where
             drain(request, execution.lease.background()).await;
             return Ok(found.into_response().map(ResponseBody::full));
         }
-        let (mut parts, body) = match {
+        let response = {
             let upload = execution.upload.clone();
             let request = request.map(|body| RequestBody::watched(body, upload));
             let mut response = pin!(ready.call(request));
             execution.lease.during(response.as_mut()).await
-        } {
+        };
+        let (mut parts, body) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => {
                 // Whatever comes of it, the error is the handler's.

@@ -81,6 +81,9 @@
 //! | store | durable | shared between processes | feature |
 //! |---|---|---|---|
 //! | `MemoryStore` | no | no | `memory` |
+//! | `RedisStore` | as Redis is set up | yes | `redis` |
+//! | `PostgresStore` | as the database | yes | `postgres` |
+//! | `SqliteStore` | yes | on one machine | `sqlite` |
 //! | your own [`Store`] | as you make it | as you make it | none |
 //!
 //! [`DynStore`](store::DynStore) hides which of them an application has chosen at run time.
@@ -90,12 +93,16 @@
 //! | feature | default | pulls in | without it |
 //! |---|---|---|---|
 //! | `memory` | yes | `dashmap` | there is no `MemoryStore` |
+//! | `redis` | no | `redis`, `crc32fast` | there is no `RedisStore` |
+//! | `postgres` | no | `sqlx`, `crc32fast` | there is no `PostgresStore` |
+//! | `sqlite` | no | `sqlx`, `crc32fast`, SQLite from C | there is no `SqliteStore` |
 //! | `tracing` | no | `tracing`, without its macros | nothing is logged; [`Outcome`] still tells |
 //! | `conformance` | no | nothing | there is no kit to test a store with |
 //!
 //! # Minimum supported Rust version
 //!
-//! Rust 1.85, which is the highest `rust-version` in the metadata of the crate's dependencies.
+//! Rust 1.85, which is the highest `rust-version` in the metadata of the crate's dependencies; 1.94
+//! with the features `postgres` or `sqlite`.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
