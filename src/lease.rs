@@ -41,9 +41,9 @@ impl Patience {
         }
         let start = Instant::now();
         // Boxed, so that a request which does not wait is not the larger for it.
-        let result = Box::pin(background.within(self.0, step)).await;
+        let result = Box::pin(step_within(background, self.0, step)).await;
         self.0 = self.0.saturating_sub(start.elapsed());
-        result.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
+        result
     }
 }
 
@@ -290,19 +290,19 @@ impl<St: Store> Holder<St> {
         let mut pause = config.lease / 64;
         loop {
             let settle = self.settle(&ending);
-            let settle = self.background.within(config.store_timeout, settle);
+            let settle = step_within(&self.background, config.store_timeout, settle);
             match self.during(pin!(settle)).await {
-                Some(Ok(_)) => return,
-                Some(Err(error)) if !error.is_transient() => return,
-                _ if start.elapsed() + pause >= config.lease => return,
-                _ => {}
+                Ok(_) => return,
+                Err(error) if !error.is_transient() => return,
+                Err(_) if start.elapsed() + pause >= config.lease => return,
+                Err(_) => {}
             }
             let Some(sleep) = self.background.sleep(pause) else {
                 return;
             };
             sleep.await;
             pause = (pause * 2).min(config.lease / 4);
-            if let Some(Ok(Held::Lost)) = self.renew().await {
+            if let Ok(Held::Lost) = self.renew().await {
                 return;
             }
         }
@@ -314,32 +314,29 @@ impl<St: Store> Holder<St> {
         let mut pause = lease / 3;
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
-            let renewed = self.renew().await;
-            // A renewal that failed is tried again sooner: another third later may be too late,
-            // since the first may have come late, too, after a hand-over to the background.
-            pause = match renewed {
-                Some(Ok(Held::Yes)) => lease / 3,
-                _ => lease / 12,
-            };
-            match renewed {
-                Some(Ok(Held::Yes)) => {}
-                Some(Ok(Held::Lost)) => {
+            pause = match self.renew().await {
+                Ok(Held::Yes) => lease / 3,
+                Ok(Held::Lost) => {
                     trace::lease_lost(&self.key);
                     break;
                 }
-                Some(Err(error)) => trace::store_failed("renew", &self.key, &error),
-                None => trace::store_failed("renew", &self.key, &StoreErrorKind::Timeout.into()),
-            }
+                Err(error) => {
+                    trace::store_failed("renew", &self.key, &error);
+                    // Tried again sooner: another third later may be too late, since the first may
+                    // have come late, too, after a hand-over to the background.
+                    lease / 12
+                }
+            };
         }
         pending().await
     }
 
-    async fn renew(&self) -> Option<Result<Held, StoreError>> {
+    async fn renew(&self) -> Result<Held, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
         // Not longer than until the next renewal, also where the lease is shorter than the patience.
         let limit = config.store_timeout.min(config.lease / 3);
         let renewed = store.renew(&self.key, self.owner, config.lease);
-        self.background.within(limit, renewed).await
+        step_within(&self.background, limit, renewed).await
     }
 }
 
@@ -353,4 +350,14 @@ impl<St> Clone for Holder<St> {
             owner: self.owner,
         }
     }
+}
+
+/// Waits for a step of the store, at most for `limit`.
+async fn step_within<T>(
+    background: &Background,
+    limit: Duration,
+    step: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let taken = background.within(limit, step).await;
+    taken.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
 }
