@@ -311,7 +311,9 @@ impl<St: Store> Holder<St> {
     /// Renews the lease at a third of its length, for as long as it is polled.
     async fn keep(&self) -> Infallible {
         let lease = self.setup.config.lease;
-        let mut pause = lease / 3;
+        // Sooner at first: some of the lease is over by now, since it runs from before the store's
+        // reply, or from a renewal before a hand-over.
+        let mut pause = lease / 12;
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
             pause = match self.renew().await {
@@ -322,8 +324,7 @@ impl<St: Store> Holder<St> {
                 }
                 Err(error) => {
                     trace::store_failed("renew", &self.key, &error);
-                    // Tried again sooner: another third later may be too late, since the first may
-                    // have come late, too, after a hand-over to the background.
+                    // Sooner again, while there is a lease to renew.
                     lease / 12
                 }
             };

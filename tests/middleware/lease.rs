@@ -45,6 +45,27 @@ async fn a_handler_slower_than_its_lease_keeps_its_key() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_most_of_which_is_over_when_the_store_replies_is_renewed_in_time() {
+    let (layer, store) = scripted();
+    let layer = layer.lease(millis(600)).store_timeout(millis(500));
+    store.once(Call::Begin, Fault::LateReply(millis(450)));
+    let handler = Handler::new(|run, _| async move {
+        sleep(millis(600)).await;
+        created(numbered(run))
+    });
+    let app = handler.under(&layer);
+    let first = tokio::spawn(app.clone().oneshot(write("k")));
+    for _ in 0..100 {
+        sleep(millis(10)).await;
+        send(&app, write("k")).await.assert_in_progress();
+    }
+    Answer::read(first.await.unwrap().unwrap())
+        .await
+        .assert_run(numbered(1));
+    assert_eq!(handler.runs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_whose_client_has_left_keeps_its_key_too() {
     let layer = IdempotencyLayer::new(MemoryStore::new()).lease(millis(600));
     let handler = Handler::new(|_, _| async {

@@ -42,6 +42,8 @@ pub(crate) enum Fault {
     Pend(usize),
     /// The step is taken after this time.
     Late(Duration),
+    /// The step is taken, but its reply comes after this time.
+    LateReply(Duration),
 }
 
 /// A memory store whose calls can be told to go wrong. A clone is the same store.
@@ -108,6 +110,11 @@ impl Scripted {
             Some(Fault::Late(time)) => {
                 tokio::time::sleep(time).await;
                 work.await
+            }
+            Some(Fault::LateReply(time)) => {
+                let taken = work.await;
+                tokio::time::sleep(time).await;
+                taken
             }
             Some(Fault::Pend(times)) => {
                 pend(times).await;
