@@ -26,12 +26,16 @@ pub(crate) fn replay(record: &Record) -> Response<Bytes> {
     let mut response = Response::new(body.clone().unwrap_or_default());
     *response.status_mut() = record.status();
     let headers = response.headers_mut();
-    for (name, value) in record.fields() {
-        headers.append(name, value);
-    }
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
     if body.is_none() {
         headers.insert(REPLAY_BODY, HeaderValue::from_static("omitted"));
+    }
+    for (name, value) in record.fields() {
+        // No response has more fields than a map can hold, but a record that was damaged, or made
+        // by a store, may.
+        if headers.try_append(name, value).is_err() {
+            break;
+        }
     }
     response.extensions_mut().insert(Outcome::Replayed);
     response
@@ -115,3 +119,25 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// Says of a replay that the body was not kept.
 const REPLAY_BODY: HeaderName = HeaderName::from_static("idempotency-replay-body");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_more_fields_than_a_map_can_hold_is_replayed_without_a_panic() {
+        let value = HeaderValue::from_static("");
+        let name = |n: u32| HeaderName::try_from(format!("x-{n}")).expect("a valid name");
+        let names: Vec<_> = (0..40_000).map(name).collect();
+        let fields = names.iter().map(|name| (name, &value));
+        let record = Record::new(
+            Fingerprint::from_bytes([7; 32]),
+            StatusCode::CREATED,
+            fields,
+            None,
+        );
+        let replay = replay(&record);
+        assert_eq!(replay.status(), StatusCode::CREATED);
+        assert_eq!(replay.headers()[REPLAYED], "true");
+    }
+}
