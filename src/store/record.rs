@@ -76,7 +76,9 @@ impl Record {
         let flat = &bytes[..];
         let version = *flat.first().ok_or(MalformedRecord)?;
         let fields_len = flat.get(HEAD - 4..HEAD).ok_or(MalformedRecord)?;
-        let body_start = HEAD + be_u32(fields_len) as usize;
+        // Checked, since the sum overflows where addresses have 32 bits.
+        let body_start = HEAD.checked_add(be_u32(fields_len) as usize);
+        let body_start = body_start.ok_or(MalformedRecord)?;
         if version != VERSION || flat[1] > 1 || body_start > flat.len() {
             return Err(MalformedRecord);
         }
