@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Request, Response, response};
+use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::{Body, SizeHint};
 use tower_service::Service;
 
@@ -66,7 +66,10 @@ where
         snapshot::remove_markers(&mut parts);
         let ((ending, outcome), body) = match execution.judge(&parts, body.size_hint()) {
             Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
-            Judgement::TooLong => (execution.kept(&parts, None), ResponseBody::passing(body)),
+            Judgement::TooLong => {
+                let kept = execution.kept(parts.status, &parts.headers, None);
+                (kept, ResponseBody::passing(body))
+            }
             Judgement::OfUnknownSize => return Ok(execution.record(parts, body)),
             Judgement::OfSize(size) => {
                 let collected = {
@@ -79,10 +82,13 @@ where
                 }
                 match collected {
                     Collected::Whole(whole) => {
-                        let kept = execution.kept(&parts, Some(&whole.data));
+                        let data = Some(&whole.data[..]);
+                        let kept = execution.kept(parts.status, &parts.headers, data);
                         (kept, whole.into_body())
                     }
-                    Collected::TooLong(body) => (execution.kept(&parts, None), body),
+                    Collected::TooLong(body) => {
+                        (execution.kept(parts.status, &parts.headers, None), body)
+                    }
                     Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
                 }
             }
@@ -175,11 +181,16 @@ impl<St: Store> Execution<St> {
     }
 
     /// Returns how a response that is kept ends the claim, and what to tell of it.
-    fn kept(&self, parts: &response::Parts, body: Option<&[u8]>) -> (Ending, Outcome) {
+    fn kept(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> (Ending, Outcome) {
         if self.upload.is_broken() {
             return not_kept(NotKept::BrokenUpload);
         }
-        let record = snapshot::record(self.fingerprint, parts.status, &parts.headers, body);
+        let record = snapshot::record(self.fingerprint, status, headers, body);
         let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
         (Ending::Complete(record), outcome)
     }
@@ -197,17 +208,15 @@ impl<St: Store> Execution<St> {
         let failure = self.lease.failure();
         let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
 
-        // The head that the record is made from; the parts themselves leave now.
-        let (mut head, ()) = Response::new(()).into_parts();
-        head.status = parts.status;
-        head.headers = parts.headers.clone();
+        // What the record is made from; the parts themselves leave now.
+        let (status, headers) = (parts.status, parts.headers.clone());
         let renewal = self.lease.keep_in_background();
         let finish = move |recorded| -> Finished {
             Box::pin(async move {
                 let _renewal = renewal;
                 let (ending, _) = match recorded {
-                    Recorded::Whole(bytes) => self.kept(&head, Some(&bytes)),
-                    Recorded::TooLong => self.kept(&head, None),
+                    Recorded::Whole(bytes) => self.kept(status, &headers, Some(&bytes)),
+                    Recorded::TooLong => self.kept(status, &headers, None),
                     Recorded::Broken => not_kept(NotKept::BrokenBody),
                 };
                 // The head has left, so there is nobody to tell what came of it.
