@@ -12,7 +12,8 @@ use tower_service::Service;
 
 use crate::background::Background;
 use crate::body::{Collected, Finished, Recorded, UploadState, collect, drain};
-use crate::lease::{Ending, Lease};
+use crate::holder::Ending;
+use crate::lease::Lease;
 use crate::outcome::NotKept;
 use crate::problem::Problem;
 use crate::setup::Setup;

@@ -1,7 +1,6 @@
 //! A claim that a request holds: renewed while the handler runs, settled exactly once.
 
-use std::convert::Infallible;
-use std::future::{Future, pending, poll_fn};
+use std::future::Future;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,10 +10,11 @@ use tokio::time::Instant;
 
 use crate::background::{Background, poll_once};
 use crate::config::Config;
+use crate::holder::{Ending, Holder, step_within};
 use crate::outcome::{NotKept, Outcome};
 use crate::setup::Setup;
 use crate::store::{
-    Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind,
+    Begin, Claim, Fingerprint, Held, Owner, RecordKey, Store, StoreError, StoreErrorKind,
 };
 use crate::trace;
 
@@ -59,12 +59,6 @@ enum State {
     /// `begin` failed, and the key may be ours or not: it is settled in the background, so that the
     /// request does not wait for the store once more.
     Unknown(StoreErrorKind),
-}
-
-/// How a claim ends.
-pub(crate) enum Ending {
-    Complete(Record),
-    Release,
 }
 
 /// What came of ending a claim.
@@ -235,130 +229,4 @@ impl<St: Store> Drop for Lease<St> {
                 .run(holder.settle_later(Ending::Release));
         }
     }
-}
-
-impl Ending {
-    fn step(&self) -> &'static str {
-        match self {
-            Self::Complete(_) => "complete",
-            Self::Release => "release",
-        }
-    }
-}
-
-/// Whoever speaks to the store for a claim: the request, its renewal, or what is left of both.
-struct Holder<St> {
-    setup: Arc<Setup<St>>,
-    background: Background,
-    key: RecordKey,
-    owner: Owner,
-}
-
-impl<St: Store> Holder<St> {
-    async fn settle(&self, ending: &Ending) -> Result<Held, StoreError> {
-        let Setup { store, config, .. } = &*self.setup;
-        match ending {
-            Ending::Complete(record) => {
-                store
-                    .complete(&self.key, self.owner, record, config.ttl)
-                    .await
-            }
-            Ending::Release => store.release(&self.key, self.owner).await,
-        }
-    }
-
-    /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
-    async fn during<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
-        if let Poll::Ready(output) = poll_once(future.as_mut()).await {
-            return output;
-        }
-        // Boxed, so that a request which does not wait is not the larger for it.
-        let mut renewal = Box::pin(self.keep());
-        poll_fn(|context| {
-            if let Poll::Ready(output) = future.as_mut().poll(context) {
-                return Poll::Ready(output);
-            }
-            renewal.as_mut().poll(context).map(|never| match never {})
-        })
-        .await
-    }
-
-    /// Tries to settle until it succeeds, the lease is lost, or a lease has passed.
-    async fn settle_later(self, ending: Ending) {
-        let config = &self.setup.config;
-        let start = Instant::now();
-        let mut pause = config.lease / 64;
-        loop {
-            let settle = self.settle(&ending);
-            let settle = step_within(&self.background, config.store_timeout, settle);
-            match self.during(pin!(settle)).await {
-                Ok(_) => return,
-                Err(error) if !error.is_transient() => return,
-                Err(_) if start.elapsed() + pause >= config.lease => return,
-                Err(_) => {}
-            }
-            let Some(sleep) = self.background.sleep(pause) else {
-                return;
-            };
-            sleep.await;
-            pause = (pause * 2).min(config.lease / 4);
-            if let Ok(Held::Lost) = self.renew().await {
-                return;
-            }
-        }
-    }
-
-    /// Renews the lease at a third of its length, for as long as it is polled.
-    async fn keep(&self) -> Infallible {
-        let lease = self.setup.config.lease;
-        // Sooner at first: some of the lease is over by now, since it runs from before the store's
-        // reply, or from a renewal before a hand-over.
-        let mut pause = lease / 12;
-        while let Some(sleep) = self.background.sleep(pause) {
-            sleep.await;
-            pause = match self.renew().await {
-                Ok(Held::Yes) => lease / 3,
-                Ok(Held::Lost) => {
-                    trace::lease_lost(&self.key);
-                    break;
-                }
-                Err(error) => {
-                    trace::store_failed("renew", &self.key, &error);
-                    // Sooner again, while there is a lease to renew.
-                    lease / 12
-                }
-            };
-        }
-        pending().await
-    }
-
-    async fn renew(&self) -> Result<Held, StoreError> {
-        let Setup { store, config, .. } = &*self.setup;
-        // Not longer than until the next renewal, also where the lease is shorter than the patience.
-        let limit = config.store_timeout.min(config.lease / 3);
-        let renewed = store.renew(&self.key, self.owner, config.lease);
-        step_within(&self.background, limit, renewed).await
-    }
-}
-
-// By hand, since a derive would ask the store to be `Clone`.
-impl<St> Clone for Holder<St> {
-    fn clone(&self) -> Self {
-        Self {
-            setup: Arc::clone(&self.setup),
-            background: self.background.clone(),
-            key: self.key,
-            owner: self.owner,
-        }
-    }
-}
-
-/// Waits for a step of the store, at most for `limit`.
-async fn step_within<T>(
-    background: &Background,
-    limit: Duration,
-    step: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let taken = background.within(limit, step).await;
-    taken.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
 }

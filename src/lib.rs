@@ -112,6 +112,7 @@ mod caller;
 mod config;
 mod future;
 mod guarded;
+mod holder;
 mod key;
 mod layer;
 mod lease;
