@@ -11,7 +11,7 @@ use http_body::{Body, SizeHint};
 use tower_service::Service;
 
 use crate::background::Background;
-use crate::body::{Collected, Finished, Recorded, UploadState, collect, drain};
+use crate::body::{Collected, Finished, Recorded, Recording, UploadState, collect, drain};
 use crate::holder::Ending;
 use crate::lease::Lease;
 use crate::outcome::NotKept;
@@ -225,9 +225,9 @@ impl<St: Store> Execution<St> {
             })
         };
         let finish = Box::new(finish);
-        let body = ResponseBody::recording(body, limit, declared, patience, finish, background);
+        let recording = Recording::new(body, limit, declared, patience, finish, background);
         parts.extensions.insert(outcome);
-        Response::from_parts(parts, body)
+        Response::from_parts(parts, ResponseBody::recording(recording))
     }
 }
 

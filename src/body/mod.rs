@@ -8,7 +8,7 @@ mod response;
 
 pub(crate) use self::collect::{Collected, collect};
 pub(crate) use self::drain::drain;
-pub(crate) use self::recording::{Finished, Recorded};
+pub(crate) use self::recording::{Finished, Recorded, Recording};
 pub use self::request::RequestBody;
 pub(crate) use self::request::UploadState;
 pub use self::response::ResponseBody;

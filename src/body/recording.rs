@@ -30,7 +30,7 @@ pub(crate) type Finished = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// A body that is passed on frame by frame while a copy is taken.
 ///
 /// Dropped half-read, it is read to its end in the background.
-pub(super) struct Recording<B: Body<Data = Bytes>> {
+pub(crate) struct Recording<B: Body<Data = Bytes>> {
     recorder: Option<Box<Recorder<B>>>,
     background: Background,
     /// Made where the body is known to be sendable, so that `drop` need not ask for it.
@@ -80,7 +80,10 @@ enum After {
 type FrameResult<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 
 impl<B: Body<Data = Bytes>> Recording<B> {
-    pub(super) fn new(
+    /// Takes a copy of at most `limit` bytes, which is whole when the body ends, or before that with
+    /// the last of the `declared` bytes. If the recording is dropped before its end, the body is
+    /// read on for `patience` in the background.
+    pub(crate) fn new(
         inner: B,
         limit: usize,
         declared: Option<u64>,

@@ -4,14 +4,12 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use super::recording::{Finish, Recording};
-use crate::background::Background;
+use super::recording::Recording;
 
 pin_project! {
     /// The body of a response of the layer: the handler's own, or one that was kept.
@@ -85,24 +83,10 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
         }
     }
 
-    /// Hands the handler's body on while a copy of at most `limit` bytes is taken, which is whole
-    /// when the body ends, or before that with the last of the `declared` bytes. If it is dropped
-    /// before its end, it is read on for `patience` in the background.
-    pub(crate) fn recording(
-        inner: B,
-        limit: usize,
-        declared: Option<u64>,
-        patience: Duration,
-        finish: Finish,
-        background: Background,
-    ) -> Self
-    where
-        B: Body<Error: Send> + Send + 'static,
-    {
+    /// Hands the handler's body on while a copy is taken.
+    pub(crate) fn recording(recording: Recording<B>) -> Self {
         Self {
-            state: State::Recording {
-                recording: Recording::new(inner, limit, declared, patience, finish, background),
-            },
+            state: State::Recording { recording },
         }
     }
 }
