@@ -65,7 +65,7 @@ where
             }
         };
         snapshot::remove_markers(&mut parts);
-        let ((ending, outcome), body) = match execution.judge(&parts, body.size_hint()) {
+        let ((ending, outcome), body) = match execution.judge(&parts, size_of(&body)) {
             Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
             Judgement::TooLong => {
                 let kept = execution.kept(parts.status, &parts.headers, None);
@@ -228,6 +228,16 @@ impl<St: Store> Execution<St> {
         let recording = Recording::new(body, limit, declared, patience, finish, background);
         parts.extensions.insert(outcome);
         Response::from_parts(parts, ResponseBody::recording(recording))
+    }
+}
+
+/// Returns what is known of a body's size.
+fn size_of<B: Body>(body: &B) -> SizeHint {
+    if body.is_end_stream() {
+        // One that has ended need not say so by its size.
+        SizeHint::with_exact(0)
+    } else {
+        body.size_hint()
     }
 }
 

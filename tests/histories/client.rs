@@ -283,7 +283,7 @@ impl Client {
                 let expected = match run.verdict(id) {
                     _ if unclaimed => matches!(outcome, Outcome::StoreFailed(_)),
                     Verdict::Kept(Some(_))
-                        if body.sizing != Sizing::Unknown && claim.was_only_refused_for_room() =>
+                        if !body.is_copied() && claim.was_only_refused_for_room() =>
                     {
                         // Not as if the store had failed: there was room for the head.
                         return match outcome {
@@ -292,7 +292,7 @@ impl Client {
                         };
                     }
                     Verdict::NotKept(NotKept::BrokenBody) | Verdict::Kept(_)
-                        if body.sizing == Sizing::Unknown =>
+                        if body.is_copied() =>
                     {
                         outcome == Outcome::Recording
                     }

@@ -204,6 +204,13 @@ impl BodyScript {
         }
     }
 
+    /// Tells whether the record is made while the body is sent, and not before the response leaves.
+    pub(crate) fn is_copied(&self) -> bool {
+        let has_ended =
+            self.frames.is_empty() && self.nap == Nap::None && self.end == BodyEnd::Whole;
+        self.sizing == Sizing::Unknown && !has_ended
+    }
+
     fn is_too_long(&self) -> bool {
         self.promised().unwrap_or(0).max(self.len()) > MAX_RESPONSE_BYTES
     }

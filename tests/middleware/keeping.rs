@@ -149,3 +149,15 @@ async fn a_body_that_is_not_kept_is_not_waited_for() {
     let body = http_body_util::BodyExt::collect(response.into_body()).await;
     assert_eq!(body.unwrap().to_bytes(), Bytes::from("firstsecond"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_has_ended_at_once_is_kept_before_the_response_leaves() {
+    let (layer, store) = scripted();
+    store.always(Call::Complete, Fault::Pend(3));
+    let handler = Handler::new(|_, _| async { Ok(Response::new(Frames::default())) });
+    let app = handler.under(&layer);
+    let first = app.clone().oneshot(write("k")).await.unwrap();
+    assert_eq!(Outcome::of(first.extensions()), Outcome::Kept);
+    send(&app, write("k")).await.assert_replay("");
+    drop(first);
+}
