@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Response;
 use http_body_util::BodyExt;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 use tower_idempotency::store::StoreErrorKind::Unavailable;
 use tower_idempotency::{IdempotencyLayer, MemoryStore, NotKept, Outcome};
@@ -73,7 +73,7 @@ async fn a_handler_whose_client_has_left_keeps_its_key_too() {
         created("{}")
     });
     let app = handler.under(&layer);
-    let left = tokio::time::timeout(millis(100), app.clone().oneshot(write("k"))).await;
+    let left = timeout(millis(100), app.clone().oneshot(write("k"))).await;
     assert!(left.is_err());
     for _ in 0..59 {
         send(&app, write("k")).await.assert_in_progress();
@@ -257,4 +257,33 @@ async fn a_body_of_unknown_size_without_an_end_is_read_on_for_a_lease_only() {
     let retry = send(&app, write("k")).await;
     retry.assert_replay("");
     assert_eq!(retry.headers["idempotency-replay-body"], "omitted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_greatest_settings_overflow_nothing() {
+    for (fault, body) in [
+        (Fault::Pend(3), || Frames::exact(["{}"])),
+        (Fault::Pend(3), || Frames::unknown(["{", "}"])),
+        (Fault::Fail(Unavailable), || Frames::exact(["{}"])),
+    ] as [(Fault, fn() -> Frames); 3]
+    {
+        let (layer, store) = scripted();
+        let layer = layer
+            .ttl(Duration::MAX)
+            .lease(Duration::MAX)
+            .store_timeout(Duration::MAX)
+            .max_response_bytes(usize::MAX);
+        store.once(Call::Begin, Fault::Pend(3));
+        store.once(Call::Complete, fault);
+        let handler = Handler::new(move |_, _| async move {
+            sleep(millis(100)).await;
+            Ok(Response::new(body()))
+        });
+        let app = handler.under(&layer);
+        // Its client leaves when the head is there, and so the body is read on in the background.
+        drop(app.clone().oneshot(write("k")).await.unwrap());
+        layer.detached().wait(Duration::MAX).await.unwrap();
+        send(&app, write("k")).await.assert_replay("{}");
+        assert_eq!(handler.runs(), 1);
+    }
 }
