@@ -20,7 +20,8 @@ pin_project! {
     /// # Cancellation
     ///
     /// Dropped before it is done, the future of a guarded request is carried on to its end in the
-    /// background, on the tokio runtime that it was made in.
+    /// background, on the tokio runtime that it was made in. Without one, or when that has ended, it
+    /// is dropped, and the key is free.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B, E>
     where

@@ -7,8 +7,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// A validated idempotency key: 1 to 255 printable ASCII characters.
 ///
 /// The layer reads it from the `Idempotency-Key` header of the [IETF draft] and puts it into the
-/// request's extensions, where the handler finds it, for example to pass it on to a payment
-/// provider. The value is opaque and compared byte for byte: quotes are part of the key.
+/// extensions of a request that it guards, where the handler finds it, for example to pass it on to
+/// a payment provider. The value is opaque and compared byte for byte: quotes are part of the key.
 ///
 /// Its `Debug` form shows only the length, so that a key does not end up in a log by accident.
 ///

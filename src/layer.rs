@@ -18,6 +18,17 @@ use crate::{CallerId, Store};
 /// See the [crate docs](crate) for what it does. Each setting has a default that suits a public API.
 /// A clone has the same store, and so do all services of the layer.
 ///
+/// # Runtime
+///
+/// The services are to be called on a tokio runtime with time enabled. Outside of one, there are no
+/// timers and no background: the store is waited for without a limit, a lease is not renewed, and
+/// the handler of a client that leaves is dropped, which frees the key.
+///
+/// # Panics
+///
+/// On a runtime without time enabled, a request panics that has to wait for its handler or the
+/// store.
+///
 /// # Examples
 ///
 /// ```
@@ -63,7 +74,8 @@ impl<St: Store> IdempotencyLayer<St> {
     ///
     /// While a handler or its response body runs, its claim is renewed at a third of this time, so
     /// a handler may take much longer. It must not keep its thread busy for longer without an
-    /// `await`, since nothing can be renewed meanwhile.
+    /// `await`, since nothing can be renewed meanwhile. Give it several times the
+    /// [`store_timeout`](Self::store_timeout): it counts from before the store's reply.
     ///
     /// # Panics
     ///

@@ -37,8 +37,8 @@ pub enum Outcome {
     Recording,
     /// First time request: the handler ran, its response is not kept, and the key is free again.
     NotKept(NotKept),
-    /// First time request: the handler ran unprotected, or its response could not be kept, because
-    /// the store failed.
+    /// First time request: the handler ran; because the store failed, it ran unprotected, or what
+    /// came of it could not be told to the store.
     StoreFailed(StoreErrorKind),
     /// Duplicate request: the kept response was sent again.
     Replayed,
@@ -115,6 +115,7 @@ pub enum NotKept {
     BrokenUpload,
     /// The response's body broke before its end.
     BrokenBody,
-    /// The lease ended before the handler did, although it was renewed in time: the store lost it.
+    /// The lease ended before the handler did, so that a retry may have run the handler again: the
+    /// store lost it or could not be reached to renew it, or the handler blocked its thread.
     LeaseLost,
 }

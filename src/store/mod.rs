@@ -47,8 +47,8 @@ pub use self::sqlite::SqliteStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///
-/// The example [`custom_store.rs`] is a whole one, in under 80 lines. A store states facts; the layer decides what they mean for a request. A key is in one of three
-/// states:
+/// The example [`custom_store.rs`] is a whole one, in under 80 lines. A store states facts; the layer
+/// decides what they mean for a request. A key is in one of three states:
 ///
 /// ```text
 ///            begin                       complete
