@@ -26,13 +26,14 @@ pub(crate) type CallerFn = dyn Fn(&request::Parts) -> Option<CallerId> + Send + 
 pub(crate) type StoreIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl Config {
-    /// Takes a duration of at least a millisecond, which is what every store can tell apart.
+    /// Takes a duration of at least a millisecond, which is what every store can tell apart, and at
+    /// most a century, beyond which a store's clock may overflow.
     pub(crate) fn checked(name: &str, value: Duration) -> Duration {
         assert!(
             value >= Duration::from_millis(1),
             "{name} is {value:?}, but it must be at least 1ms"
         );
-        value
+        value.min(CENTURY)
     }
 
     /// Takes methods of which a retry could do harm.
@@ -52,6 +53,8 @@ impl Config {
         methods
     }
 }
+
+const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for Config {
     fn default() -> Self {

@@ -60,7 +60,8 @@ impl<St: Store> IdempotencyLayer<St> {
 
     /// Sets how long a response is kept. Default: 24 hours.
     ///
-    /// The time runs from the end of the first request; a replay does not prolong it.
+    /// The time runs from the end of the first request; a replay does not prolong it. More than a
+    /// century is taken for a century.
     ///
     /// # Panics
     ///

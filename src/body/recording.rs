@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use super::copy::Copy;
 use crate::background::Background;
 use crate::trace;
 
@@ -39,7 +40,7 @@ pub(crate) struct Recording<B: Body<Data = Bytes>> {
 
 struct Recorder<B: Body<Data = Bytes>> {
     inner: Pin<Box<B>>,
-    copy: Vec<u8>,
+    copy: Copy,
     limit: usize,
     /// What `Content-Length` says, where the handler has set it.
     declared: Option<u64>,
@@ -58,16 +59,6 @@ enum Stage<B: Body<Data = Bytes>> {
     Passing,
     /// The body has ended.
     Ended,
-}
-
-/// Appends to a copy, without ever making room for more than the limit.
-fn copy(copy: &mut Vec<u8>, data: &[u8], limit: usize) {
-    let len = copy.len() + data.len();
-    if len > copy.capacity() {
-        let room = (2 * copy.capacity()).min(limit).max(len);
-        copy.reserve_exact(room - copy.len());
-    }
-    copy.extend_from_slice(data);
 }
 
 /// What follows when the record is made.
@@ -97,7 +88,7 @@ impl<B: Body<Data = Bytes>> Recording<B> {
         Self {
             recorder: Some(Box::new(Recorder {
                 inner: Box::pin(inner),
-                copy: Vec::new(),
+                copy: Copy::default(),
                 limit,
                 declared,
                 patience,
@@ -173,7 +164,7 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
                     let (recorded, after) = match &frame {
                         Some(Ok(next)) => match next.data_ref() {
                             Some(data) if self.copy.len() + data.len() <= self.limit => {
-                                copy(&mut self.copy, data, self.limit);
+                                self.copy.push(data);
                                 if self.missing().is_none_or(|missing| missing > 0) {
                                     return Poll::Ready(frame);
                                 }
@@ -223,12 +214,12 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
         if self.missing().is_some_and(|missing| missing > 0) {
             return Recorded::Broken;
         }
-        Recorded::Whole(std::mem::take(&mut self.copy))
+        Recorded::Whole(std::mem::take(&mut self.copy).into_vec())
     }
 
     /// Makes the record, and then goes on with this frame.
     fn settle(&mut self, recorded: Recorded, frame: FrameResult<B>, after: After) {
-        self.copy = Vec::new();
+        self.copy = Copy::default();
         // Made once: every stage behind this one leads away from here.
         if let Some(finish) = self.finish.take() {
             self.stage = Stage::Settling(finish(recorded), frame, after);

@@ -105,7 +105,7 @@ struct Keys {
 
 fn keys(claimed: bool) -> Keys {
     let (store, record) = filled();
-    let keys = (0..64).map(|n| (key(&format!("key-{n}")), Owner::new()));
+    let keys = (0..256).map(|n| (key(&format!("key-{n}")), Owner::new()));
     let keys: Vec<_> = keys.collect();
     for (key, owner) in keys.iter().filter(|_| claimed) {
         let claim = Claim::new(*owner, record.fingerprint());
@@ -146,7 +146,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 }
 
 #[library_benchmark]
-#[bench::of_64_keys(keys(false))]
+#[bench::of_256_keys(keys(false))]
 fn begin(of: Keys) -> Keys {
     for (key, owner) in &of.keys {
         let claim = Claim::new(*owner, of.record.fingerprint());
@@ -156,7 +156,7 @@ fn begin(of: Keys) -> Keys {
 }
 
 #[library_benchmark]
-#[bench::of_64_keys(keys(true))]
+#[bench::of_256_keys(keys(true))]
 fn complete(of: Keys) -> Keys {
     for (key, owner) in &of.keys {
         let _ = black_box(now(of.store.complete(key, *owner, &of.record, TTL)));
@@ -165,7 +165,7 @@ fn complete(of: Keys) -> Keys {
 }
 
 #[library_benchmark]
-#[bench::of_64_keys(keys(true))]
+#[bench::of_256_keys(keys(true))]
 fn renew(of: Keys) -> Keys {
     for (key, owner) in &of.keys {
         let _ = black_box(now(of.store.renew(key, *owner, LEASE)));
@@ -174,7 +174,7 @@ fn renew(of: Keys) -> Keys {
 }
 
 #[library_benchmark]
-#[bench::of_64_keys(keys(true))]
+#[bench::of_256_keys(keys(true))]
 fn release(of: Keys) -> Keys {
     for (key, owner) in &of.keys {
         let _ = black_box(now(of.store.release(key, *owner)));

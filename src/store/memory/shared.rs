@@ -161,6 +161,7 @@ impl Shared {
         let Some((tick, keys)) = due else {
             return false;
         };
+        self.bytes.fetch_sub(keys.len() * ENTRY, Ordering::Relaxed);
         for key in keys {
             let Entry::Occupied(mut slot) = self.slots.entry(key) else {
                 continue;
@@ -172,7 +173,7 @@ impl Shared {
                 // Completed or renewed since: to be looked at again when that ends.
                 let tick = tick_at(slot.get().deadline);
                 slot.get_mut().tick = tick;
-                self.expiry().push(tick, key);
+                self.enqueue(&mut self.expiry(), tick, key);
             } else {
                 let slot = slot.remove();
                 self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
@@ -206,7 +207,7 @@ impl Shared {
     /// Puts a key into the order of expiry, and sees to it that somebody looks there.
     fn watch(self: &Arc<Self>, tick: Tick, key: RecordKey) {
         let mut expiry = self.expiry();
-        let first = expiry.push(tick, key);
+        let first = self.enqueue(&mut expiry, tick, key);
         let start = !std::mem::replace(&mut expiry.swept, true);
         drop(expiry);
         if start {
@@ -223,9 +224,16 @@ impl Shared {
             return;
         }
         slot.tick = tick;
-        if self.expiry().push(tick, *key) {
+        if self.enqueue(&mut self.expiry(), tick, *key) {
             self.wake.notify_one();
         }
+    }
+
+    /// Adds a key to the order of expiry, where it takes room until its tick, also when it is given
+    /// up before, and tells whether it is now the first that becomes due.
+    fn enqueue(&self, expiry: &mut Expiry, tick: Tick, key: RecordKey) -> bool {
+        self.bytes.fetch_add(ENTRY, Ordering::Relaxed);
+        expiry.push(tick, key)
     }
 
     fn replace(&self, slot: &mut Slot, with: Slot) {
@@ -268,6 +276,9 @@ const SPARSE: usize = 8;
 
 /// A table of this room is left as it is.
 const SMALL_TABLE: usize = 64 * SHARDS;
+
+/// The room of a key in the order of expiry.
+const ENTRY: usize = size_of::<RecordKey>();
 
 /// The width of a bucket: how long after its end a key may still take room.
 const TICK: Duration = Duration::from_secs(1);
@@ -332,6 +343,25 @@ mod tests {
             drop(locked);
             assert!(waiting.join().expect("no panic"), "{name} went by the past");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_of_keys_that_are_given_up_is_bounded_and_leaves_nothing() {
+        let shared = Arc::new(Shared::new(64 * 1024));
+        let mut refused = 0;
+        for n in 0..10_000u16 {
+            let (mut bytes, claim) = ([0; 32], claim());
+            bytes[..2].copy_from_slice(&n.to_be_bytes());
+            let key = RecordKey::from_bytes(bytes);
+            match shared.begin(&key, &claim, LEASE) {
+                Ok(_) => assert_eq!(shared.release(&key, claim.owner()), Held::Yes),
+                Err(_) => refused += 1,
+            }
+            assert!(shared.bytes() <= 66 * 1024);
+        }
+        assert!(refused > 7_000, "{refused} refused");
+        tokio::time::sleep(LEASE + TICK * 2).await;
+        assert_eq!(shared.bytes(), 0);
     }
 
     const LEASE: Duration = Duration::from_secs(60);

@@ -69,7 +69,6 @@ impl Slot {
 const SMALL: usize = 4096;
 
 /// What a key costs beside its record: its place in the table, which is filled by two thirds on
-/// average, its place in the order of expiry, and what the allocator adds.
-const OVERHEAD: usize = (size_of::<crate::RecordKey>() + size_of::<Slot>()) * 3 / 2
-    + size_of::<crate::RecordKey>()
-    + 2 * size_of::<usize>();
+/// average, and what the allocator adds.
+const OVERHEAD: usize =
+    (size_of::<crate::RecordKey>() + size_of::<Slot>()) * 3 / 2 + 2 * size_of::<usize>();
