@@ -23,8 +23,9 @@ use tower_idempotency::{CallerId, IdempotencyKey, MemoryStore, RecordKey, Store,
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let last = arguments.last().and_then(|argument| argument.parse().ok());
-    let keys = last.unwrap_or(1_000_000);
+    // Behind the number, cargo adds an argument of its own.
+    let mut numbers = arguments.iter().filter_map(|text| text.parse().ok());
+    let keys = numbers.next().unwrap_or(1_000_000);
     let part = PARTS
         .iter()
         .find(|(name, _)| arguments.first().is_some_and(|first| first == name));
