@@ -74,9 +74,9 @@ impl<St: Store> IdempotencyLayer<St> {
     /// Sets how long a key stays claimed when its process dies. Default: 60 seconds.
     ///
     /// While a handler or its response body runs, its claim is renewed, first after a twelfth of this
-    /// time and then at each third, so a handler may take much longer. It must not keep its thread busy for longer without an
-    /// `await`, since nothing can be renewed meanwhile. Give it several times the
-    /// [`store_timeout`](Self::store_timeout): it counts from before the store's reply.
+    /// time and then at each third, so a handler may take much longer. It must not keep its thread
+    /// busy for longer without an `await`, since nothing can be renewed meanwhile. Give it several
+    /// times the [`store_timeout`](Self::store_timeout): it counts from before the store's reply.
     ///
     /// # Panics
     ///
