@@ -19,7 +19,7 @@ use crate::problem::Problem;
 use crate::setup::Setup;
 use crate::snapshot;
 use crate::store::{Begin, Fingerprint, Record, RecordKey, Store};
-use crate::{DoNotStore, Outcome, RequestBody, ResponseBody};
+use crate::{DoNotStore, IdempotencyKey, Outcome, RequestBody, ResponseBody};
 
 /// Replays, refuses, or runs the handler and keeps its response.
 // A block and not an `async fn`, which would hold each of its arguments twice: what is boxed here
@@ -28,8 +28,9 @@ pub(crate) fn run<S, St, B, B2>(
     setup: Arc<Setup<St>>,
     background: Background,
     mut ready: S,
-    key: RecordKey,
-    request: Request<B>,
+    record_key: RecordKey,
+    key: IdempotencyKey,
+    mut request: Request<B>,
 ) -> impl Future<Output = Result<Response<ResponseBody<B2>>, S::Error>>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
@@ -39,7 +40,7 @@ where
 {
     let fingerprint = Fingerprint::new(request.method(), request.uri());
     let mut execution = Execution {
-        lease: Lease::new(setup, background, key),
+        lease: Lease::new(setup, background, record_key),
         fingerprint,
         upload: UploadState::default(),
     };
@@ -51,6 +52,7 @@ where
             return Ok(found.into_response().map(ResponseBody::full));
         }
         let response = {
+            request.extensions_mut().insert(key);
             let upload = execution.upload.clone();
             let request = request.map(|body| RequestBody::watched(body, upload));
             let mut response = pin!(ready.call(request));

@@ -68,18 +68,17 @@ where
             Ok(None) => return self.pass_through(request, Unguarded::NoKey),
             Err(why) => return self.refuse(request, Problem::InvalidKey(why)),
         };
-        let (mut parts, body) = request.into_parts();
+        let (parts, body) = request.into_parts();
         let Some(caller) = (config.caller)(&parts) else {
             trace::no_caller();
             return self.pass_through(Request::from_parts(parts, body), Unguarded::NoCaller);
         };
         let record_key = RecordKey::new(&caller, &key);
-        parts.extensions.insert(key);
         let background = Background::current(&self.setup.detached);
         let setup = Arc::clone(&self.setup);
         let ready = self.take_ready();
         let request = Request::from_parts(parts, body);
-        let run = guarded::run(setup, background.clone(), ready, record_key, request);
+        let run = guarded::run(setup, background.clone(), ready, record_key, key, request);
         ResponseFuture::guarded(run, background)
     }
 }

@@ -26,7 +26,7 @@ pub(crate) fn drain<B: Body>(
         let Some(body) = body else {
             return;
         };
-        let mut read = Box::pin(read(body));
+        let mut read = pin!(read(body));
         if poll_once(read.as_mut()).await.is_pending() {
             // Past the limit, the client gets the answer if it can; the request itself is settled.
             let _ = Box::pin(background.within(MAX_TIME, read)).await;
