@@ -96,6 +96,7 @@
 //! | `redis` | no | `redis`, `crc32fast` | there is no `RedisStore` |
 //! | `postgres` | no | `sqlx`, `crc32fast` | there is no `PostgresStore` |
 //! | `sqlite` | no | `sqlx`, `crc32fast`, SQLite from C | there is no `SqliteStore` |
+//! | `zstd` | no | `zstd`, from C | records are not compressed |
 //! | `tracing` | no | `tracing`, without its macros | nothing is logged; [`Outcome`] still tells |
 //! | `conformance` | no | nothing | there is no kit to test a store with |
 //!

@@ -4,6 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
+#[cfg(feature = "zstd")]
+use super::compression;
+use super::compression::Compression;
 use super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind};
 
 /// What lies under a key.
@@ -13,8 +16,8 @@ use super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind};
 /// | bytes | what |
 /// |---|---|
 /// | 1 | version of the layout: 1 |
-/// | 1 | kind: `C` a claim, `R` a record |
-/// | … | a claim: owner (16), fingerprint (32); a record: [`Record::as_bytes`] |
+/// | 1 | kind: `C` a claim, `R` a record, `Z` a compressed record |
+/// | … | a claim: owner (16), fingerprint (32); a record: [`Record::as_bytes`]; a compressed one: length of the record (4, big-endian), and the record as a zstd frame |
 /// | 4 | CRC-32 (IEEE) of all that comes before, big-endian |
 ///
 /// An owner's claim starts with the same 18 bytes whatever its fingerprint, so that a script in the
@@ -44,10 +47,9 @@ impl Entry {
         let payload = bytes.slice(HEAD..end);
         match bytes[1] {
             CLAIM => decode_claim(&payload).map(Self::Claim),
-            RECORD => match Record::from_bytes(payload) {
-                Ok(record) => Ok(Self::Record(record)),
-                Err(error) => Err(corrupt(error)),
-            },
+            RECORD => decode_record(payload).map(Self::Record),
+            #[cfg(feature = "zstd")]
+            COMPRESSED => decode_record(compression::expand(&payload)?).map(Self::Record),
             _ => Err(UnknownForm.into()),
         }
     }
@@ -73,14 +75,25 @@ pub(crate) fn claim_prefix(owner: Owner) -> [u8; PREFIX_LEN] {
 }
 
 /// Writes a record.
-pub(crate) fn encode_record(record: &Record) -> Vec<u8> {
+pub(crate) fn encode_record(record: &Record, compression: Compression) -> Vec<u8> {
     let flat = record.as_bytes();
-    let mut bytes = Vec::with_capacity(HEAD + flat.len() + CHECKSUM);
-    bytes.extend_from_slice(&[VERSION, RECORD]);
-    bytes.extend_from_slice(flat);
+    match compression.of(flat) {
+        Some(compressed) => encode(COMPRESSED, &compressed),
+        None => encode(RECORD, flat),
+    }
+}
+
+fn encode(kind: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(HEAD + payload.len() + CHECKSUM);
+    bytes.extend_from_slice(&[VERSION, kind]);
+    bytes.extend_from_slice(payload);
     let sum = checksum(&bytes);
     bytes.extend_from_slice(&sum);
     bytes
+}
+
+fn decode_record(flat: Bytes) -> Result<Record, StoreError> {
+    Record::from_bytes(flat).map_err(corrupt)
 }
 
 fn decode_claim(payload: &[u8]) -> Result<Claim, StoreError> {
@@ -103,7 +116,7 @@ fn corrupt(why: impl std::error::Error + Send + Sync + 'static) -> StoreError {
 
 /// The bytes are not what this crate wrote.
 #[derive(Debug)]
-struct Damaged;
+pub(super) struct Damaged;
 
 impl fmt::Display for Damaged {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +138,10 @@ struct UnknownForm;
 
 impl fmt::Display for UnknownForm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the bytes under the key were written by a newer version of this crate")
+        f.write_str(
+            "the bytes under the key were written by a newer version of this crate, or compressed, \
+             which needs the feature zstd",
+        )
     }
 }
 
@@ -140,6 +156,7 @@ impl From<UnknownForm> for StoreError {
 const VERSION: u8 = 1;
 const CLAIM: u8 = b'C';
 const RECORD: u8 = b'R';
+const COMPRESSED: u8 = b'Z';
 
 /// Length of version and kind.
 const HEAD: usize = 1 + 1;
@@ -185,7 +202,8 @@ mod tests {
         assert!(matches!(read, Entry::Claim(read) if read == claim));
         for body in [None, Some(&b""[..]), Some(&b"{\"id\":1}"[..])] {
             let record = record(body);
-            let read = Entry::decode(&encode_record(&record).into()).expect("a whole record");
+            let read = Entry::decode(&encode_record(&record, Compression::default()).into())
+                .expect("a whole record");
             assert!(matches!(read, Entry::Record(read) if read == record));
         }
     }
@@ -197,7 +215,10 @@ mod tests {
         let golden = include_bytes!("../../tests/golden/claim-v1.bin");
         assert_eq!(&encode_claim(&claim())[..], golden);
         let golden = include_bytes!("../../tests/golden/record-v1.bin");
-        assert_eq!(encode_record(&record(Some(b"{\"id\":1}"))), golden);
+        assert_eq!(
+            encode_record(&record(Some(b"{\"id\":1}")), Compression::default()),
+            golden
+        );
     }
 
     #[test]
@@ -205,7 +226,7 @@ mod tests {
         let corrupt = Some(StoreErrorKind::Corrupt);
         for whole in [
             encode_claim(&claim()).to_vec(),
-            encode_record(&record(Some(b"body"))),
+            encode_record(&record(Some(b"body")), Compression::default()),
         ] {
             for at in 0..whole.len() {
                 assert_eq!(kind_of(whole[..at].to_vec()), corrupt, "cut at {at}");
@@ -246,6 +267,68 @@ mod tests {
         assert!(encode_claim(&claim).starts_with(&prefix));
         let other = Claim::new(Owner::new(), claim.fingerprint());
         assert!(!encode_claim(&other).starts_with(&prefix));
-        assert!(!encode_record(&record(None)).starts_with(&prefix[..HEAD]));
+        assert!(!encode_record(&record(None), Compression::default()).starts_with(&prefix[..HEAD]));
+    }
+
+    #[cfg(feature = "zstd")]
+    mod compressed {
+        use super::*;
+
+        fn json() -> Vec<u8> {
+            br#"{"id":1,"state":"provisioning"},"#.repeat(100)
+        }
+
+        #[test]
+        fn a_record_over_the_threshold_is_smaller_and_comes_back_as_it_was() {
+            let record = record(Some(&json()));
+            let len = record.as_bytes().len();
+            let plain = encode_record(&record, Compression::over(len));
+            let small = encode_record(&record, Compression::over(len - 1));
+            assert!(small.len() * 2 < plain.len());
+            for bytes in [plain, small] {
+                let read = Entry::decode(&bytes.into()).expect("a whole record");
+                assert!(matches!(read, Entry::Record(read) if read == record));
+            }
+        }
+
+        #[test]
+        fn a_record_that_does_not_get_smaller_is_left_as_it_is() {
+            let tiny = record(None);
+            let bytes = encode_record(&tiny, Compression::over(0));
+            let read = Entry::decode(&bytes.clone().into()).expect("a whole record");
+            assert!(matches!(read, Entry::Record(read) if read == tiny));
+            assert!(bytes.len() <= encode_record(&tiny, Compression::default()).len());
+        }
+
+        /// Read only: what a version of zstd makes of it may differ in its bytes.
+        #[test]
+        fn the_golden_file_is_read() {
+            let golden = &include_bytes!("../../tests/golden/record-v1-zstd.bin")[..];
+            let read = Entry::decode(&Bytes::from_static(golden)).expect("a whole record");
+            assert!(matches!(read, Entry::Record(read) if read == record(Some(&json()))));
+        }
+
+        #[test]
+        fn a_wrong_length_or_frame_reads_as_corrupt_and_takes_no_room() {
+            let whole = encode_record(&record(Some(&json())), Compression::over(0));
+            let payload = &whole[HEAD..whole.len() - CHECKSUM];
+            let len = u32::from_be_bytes(payload[..4].try_into().expect("four bytes"));
+            let mut wrong = vec![payload[..3].to_vec(), payload[..4].to_vec()];
+            for len in [0, len - 1, len + 1, u32::MAX] {
+                wrong.push([&len.to_be_bytes()[..], &payload[4..]].concat());
+            }
+            wrong.push([&payload[..4], b"no frame"].concat());
+            for payload in wrong {
+                let bytes = encode(COMPRESSED, &payload);
+                assert_eq!(kind_of(bytes), Some(StoreErrorKind::Corrupt));
+            }
+        }
+    }
+
+    #[cfg(not(feature = "zstd"))]
+    #[test]
+    fn a_compressed_record_reads_as_corrupt_without_the_feature() {
+        let golden = &include_bytes!("../../tests/golden/record-v1-zstd.bin")[..];
+        assert_eq!(kind_of(golden), Some(StoreErrorKind::Corrupt));
     }
 }

@@ -8,6 +8,8 @@
 mod claim;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod codec;
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod compression;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dynamic;

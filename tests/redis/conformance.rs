@@ -18,6 +18,17 @@ async fn a_server_conforms() {
     conformance::passes(async || store.clone()).await;
 }
 
+#[cfg(feature = "zstd")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_of_compressed_records_conforms() {
+    let Some(server) = AnyServer::find("a_server_of_compressed_records_conforms") else {
+        return;
+    };
+    let store = RedisStore::connect(server.url()).await.unwrap();
+    let store = store.compress_over(64);
+    conformance::passes(async || store.clone()).await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_server_conforms_after_a_restart() {
     let Some(mut server) = Server::start("a_server_conforms_after_a_restart") else {

@@ -17,6 +17,7 @@ use sqlx::{Postgres, Row};
 
 use self::pool::Pool;
 use super::codec::{claim_prefix, encode_claim, encode_record};
+use super::compression::Compression;
 use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
 use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
@@ -88,6 +89,7 @@ pub struct PostgresStore {
     pool: Pool,
     table: Table,
     statements: Arc<Statements>,
+    compression: Compression,
 }
 
 impl PostgresStore {
@@ -125,6 +127,7 @@ impl PostgresStore {
             pool: Pool::new(pool),
             table,
             statements,
+            compression: Compression::default(),
         }
     }
 
@@ -152,6 +155,18 @@ impl PostgresStore {
     pub fn table(mut self, table: &str) -> Self {
         self.table.name(table);
         self.statements = Arc::new(Statements::new(&self.table));
+        self
+    }
+
+    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
+    ///
+    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
+    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
+    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn compress_over(mut self, bytes: usize) -> Self {
+        self.compression = Compression::over(bytes);
         self
     }
 
@@ -249,7 +264,7 @@ impl Store for PostgresStore {
         let query = query
             .bind(&key.as_bytes()[..])
             .bind(claim_prefix(owner).to_vec())
-            .bind(encode_record(record))
+            .bind(encode_record(record, self.compression))
             .bind(micros(ttl));
         self.step(query).await
     }

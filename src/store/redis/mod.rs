@@ -17,6 +17,7 @@ use self::error::{store_error, unexpected_reply};
 use self::reconnecting::Reconnecting;
 use self::script::Script;
 use super::codec::{self, Entry};
+use super::compression::Compression;
 use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// A [`Store`] in a Redis (7.0 or newer) or Valkey server, shared by all processes that use it.
@@ -71,6 +72,7 @@ use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, Sto
 pub struct RedisStore {
     connection: Arc<dyn Connection>,
     key_prefix: Arc<str>,
+    compression: Compression,
 }
 
 impl RedisStore {
@@ -124,10 +126,23 @@ impl RedisStore {
         self
     }
 
+    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
+    ///
+    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
+    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
+    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn compress_over(mut self, bytes: usize) -> Self {
+        self.compression = Compression::over(bytes);
+        self
+    }
+
     fn over(connection: impl Connection + 'static) -> Self {
         Self {
             connection: Arc::new(connection),
             key_prefix: "idempotency:".into(),
+            compression: Compression::default(),
         }
     }
 
@@ -226,7 +241,7 @@ impl Store for RedisStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Held, StoreError> {
-        let record = codec::encode_record(record);
+        let record = codec::encode_record(record, self.compression);
         let ttl = millis(ttl).to_string();
         let arguments = [&record[..], ttl.as_bytes()];
         self.step(&script::COMPLETE, key, owner, &arguments).await

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::codec::{claim_prefix, encode_claim, encode_record};
+use super::compression::Compression;
 use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
 use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
@@ -88,6 +89,7 @@ pub struct SqliteStore {
     turn: Arc<Mutex<()>>,
     table: Table,
     statements: Arc<Statements>,
+    compression: Compression,
 }
 
 impl SqliteStore {
@@ -132,6 +134,18 @@ impl SqliteStore {
     pub fn table(mut self, table: &str) -> Self {
         self.table.name(table);
         self.statements = Arc::new(Statements::new(&self.table));
+        self
+    }
+
+    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
+    ///
+    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
+    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
+    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[cfg(feature = "zstd")]
+    #[must_use]
+    pub fn compress_over(mut self, bytes: usize) -> Self {
+        self.compression = Compression::over(bytes);
         self
     }
 
@@ -184,6 +198,7 @@ impl SqliteStore {
             turn: Arc::default(),
             table,
             statements,
+            compression: Compression::default(),
         }
     }
 
@@ -257,7 +272,7 @@ impl Store for SqliteStore {
         ttl: Duration,
     ) -> Result<Held, StoreError> {
         let prefix = claim_prefix(owner);
-        let entry = encode_record(record);
+        let entry = encode_record(record, self.compression);
         let completed = || {
             let query = self.statements.complete.query();
             query

@@ -27,3 +27,14 @@ async fn the_store_keeps_what_a_store_promises() {
     cleaner.abort();
     database.remove().await;
 }
+
+#[cfg(feature = "zstd")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_of_compressed_records_keeps_it_too() {
+    let Some(database) = Database::of("a_store_of_compressed_records_keeps_it_too").await else {
+        return;
+    };
+    let store = database.store().await.compress_over(64);
+    conformance::passes(async || store.clone()).await;
+    database.remove().await;
+}

@@ -24,3 +24,11 @@ async fn the_store_keeps_what_a_store_promises() {
     the_room_of_what_ended_is_given_back(store, clock, room).await;
     cleaner.abort();
 }
+
+#[cfg(feature = "zstd")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_store_of_compressed_records_keeps_it_too() {
+    let file = File::new();
+    let store = file.store().await.compress_over(64);
+    conformance::passes(async || store.clone()).await;
+}
