@@ -21,7 +21,7 @@ use serde::Serialize;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 use tower::layer::util::Identity;
-use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome, Unguarded};
+use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome, Unprotected};
 
 fn main() {
     if std::env::args().any(|argument| argument == "--bench") {
@@ -133,7 +133,7 @@ impl Row {
                 Self::Bare | Self::Identity => None,
                 // Of this one, the layer leaves no trace.
                 Self::PassedThroughGet => None,
-                Self::PassedThroughNoKey => Some(Outcome::PassedThrough(Unguarded::NoKey)),
+                Self::PassedThroughNoKey => Some(Outcome::PassedThrough(Unprotected::NoKey)),
                 Self::FirstWrite => Some(Outcome::Kept),
                 Self::Replay => Some(Outcome::Replayed),
             };

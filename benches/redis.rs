@@ -19,7 +19,9 @@ use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
 use tokio::task::JoinSet;
 use tower_idempotency::RedisStore;
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store,
+};
 
 const IN_FLIGHT: u64 = 64;
 const ROUNDS: usize = 15;
@@ -207,7 +209,7 @@ async fn round(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, co
                 let (store, owners, record) = &*shared;
                 let owner = owners[n as usize];
                 let held = store.complete(&key(n), owner, record, MINUTE).await;
-                assert_eq!(held.unwrap(), Held::Yes);
+                assert_eq!(held.unwrap(), Ownership::Held);
             }
         }
     };

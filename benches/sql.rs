@@ -17,7 +17,9 @@ use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{PgPool, SqlitePool};
 use tokio::task::JoinSet;
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store,
+};
 use tower_idempotency::{PostgresStore, SqliteStore};
 
 #[tokio::main]
@@ -95,7 +97,7 @@ async fn compare<S: Store + Clone>(name: &str, store: &S, plain: &Plain) {
                             assert!(matches!(begun, Begin::Started));
                             let owner = claim.owner();
                             let held = store.complete(&key, owner, &record, HOUR).await;
-                            assert_eq!(held.unwrap(), Held::Yes);
+                            assert_eq!(held.unwrap(), Ownership::Held);
                         }
                     }
                 };

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::time::Instant;
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+use tower_idempotency::store::{
+    Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError,
+};
 
 struct TableStore(Arc<Mutex<HashMap<RecordKey, Row>>>);
 
@@ -32,11 +34,17 @@ impl TableStore {
     }
 
     /// Changes a row if it is still this owner's claim: the fence.
-    async fn if_held(&self, key: &RecordKey, owner: Owner, change: impl FnOnce(&mut Row)) -> Held {
+    async fn if_held(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        change: impl FnOnce(&mut Row),
+    ) -> Ownership {
         let mut table = self.0.lock().await;
         let row = table.get_mut(key).filter(|row| Instant::now() < row.end);
         let row = row.filter(|row| row.record.is_none() && row.claim.owner() == owner);
-        row.map(change).map_or(Held::Lost, |()| Held::Yes)
+        row.map(change)
+            .map_or(Ownership::Lost, |()| Ownership::Held)
     }
 }
 
@@ -61,18 +69,18 @@ impl Store for TableStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Answer<Held> {
+    ) -> Answer<Ownership> {
         let record = Some(record.clone());
         let change = |row: &mut Row| (row.record, row.end) = (record, Instant::now() + ttl);
         Ok(self.if_held(key, owner, change).await)
     }
 
-    async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Held> {
+    async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Ownership> {
         let change = |row: &mut Row| row.end = Instant::now() + lease;
         Ok(self.if_held(key, owner, change).await)
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Answer<Held> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Answer<Ownership> {
         let change = |row: &mut Row| row.end = Instant::now();
         Ok(self.if_held(key, owner, change).await)
     }
@@ -107,14 +115,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     );
     // Renewed halfway, a claim lasts beyond its first end, and then it is another's.
     tokio::time::sleep(lease / 2).await;
-    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Yes);
+    assert_eq!(
+        store.renew(&key, first.owner(), lease).await?,
+        Ownership::Held
+    );
     tokio::time::sleep(lease * 3 / 4).await;
     assert!(matches!(
         store.begin(&key, &second, lease).await?,
         Begin::InProgress(_)
     ));
     tokio::time::sleep(lease / 4).await;
-    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Lost);
+    assert_eq!(
+        store.renew(&key, first.owner(), lease).await?,
+        Ownership::Lost
+    );
     assert!(matches!(
         store.begin(&key, &second, lease).await?,
         Begin::Started
@@ -122,20 +136,23 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // The owner that lost it can neither complete nor release it.
     assert_eq!(
         store.complete(&key, first.owner(), &record, ttl).await?,
-        Held::Lost
+        Ownership::Lost
     );
-    assert_eq!(store.release(&key, first.owner()).await?, Held::Lost);
+    assert_eq!(store.release(&key, first.owner()).await?, Ownership::Lost);
     // Released, the key is free; completed, it has its record, until the ttl ends.
-    assert_eq!(store.release(&key, second.owner()).await?, Held::Yes);
+    assert_eq!(store.release(&key, second.owner()).await?, Ownership::Held);
     assert!(matches!(
         store.begin(&key, &first, lease).await?,
         Begin::Started
     ));
     assert_eq!(
         store.complete(&key, first.owner(), &record, ttl).await?,
-        Held::Yes
+        Ownership::Held
     );
-    assert_eq!(store.renew(&key, first.owner(), lease).await?, Held::Lost);
+    assert_eq!(
+        store.renew(&key, first.owner(), lease).await?,
+        Ownership::Lost
+    );
     tokio::time::sleep(ttl - Duration::from_millis(2)).await;
     assert!(
         matches!(store.begin(&key, &second, lease).await?, Begin::Completed(kept) if kept == record)

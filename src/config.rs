@@ -1,4 +1,4 @@
-//! The settings of the layer, checked when they are made.
+//! What all services of one layer share: the store, the settings, and the count of detached work.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,7 +6,16 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, request, response};
 
-use crate::{CallerId, is_storable};
+use crate::caller::CallerId;
+use crate::detached::Detached;
+use crate::keep::is_kept_by_default;
+
+/// The store, the settings, and the count of detached work.
+pub(crate) struct Setup<St> {
+    pub(crate) store: Arc<St>,
+    pub(crate) config: Config,
+    pub(crate) detached: Detached,
+}
 
 /// What the layer's setters set.
 #[derive(Clone)]
@@ -19,11 +28,11 @@ pub(crate) struct Config {
     pub(crate) methods: Arc<[Method]>,
     pub(crate) header_name: HeaderName,
     pub(crate) caller: Arc<CallerFn>,
-    pub(crate) store_if: Arc<StoreIfFn>,
+    pub(crate) keep_if: Arc<KeepIfFn>,
 }
 
 pub(crate) type CallerFn = dyn Fn(&request::Parts) -> Option<CallerId> + Send + Sync;
-pub(crate) type StoreIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
+pub(crate) type KeepIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl Config {
     /// Takes a duration of at least a millisecond, which is what every store can tell apart, and at
@@ -67,7 +76,7 @@ impl Default for Config {
             methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
             header_name: HeaderName::from_static("idempotency-key"),
             caller: Arc::new(|parts| CallerId::from_credentials(&parts.headers)),
-            store_if: Arc::new(is_storable),
+            keep_if: Arc::new(is_kept_by_default),
         }
     }
 }
@@ -82,6 +91,26 @@ impl fmt::Debug for Config {
             .field("require_key", &self.require_key)
             .field("methods", &self.methods)
             .field("header_name", &self.header_name)
+            .finish_non_exhaustive()
+    }
+}
+
+// By hand, since a derive would ask the store to be `Clone`.
+impl<St> Clone for Setup<St> {
+    fn clone(&self) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            config: self.config.clone(),
+            detached: self.detached.clone(),
+        }
+    }
+}
+
+impl<St> fmt::Debug for Setup<St> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("config", &self.config)
+            .field("detached", &self.detached)
             .finish_non_exhaustive()
     }
 }

@@ -10,9 +10,11 @@ use http::Response;
 use http_body::Body;
 use pin_project_lite::pin_project;
 
-use crate::background::Background;
-use crate::outcome::Unguarded;
-use crate::{Outcome, ResponseBody, trace};
+use crate::body::ResponseBody;
+use crate::outcome::Outcome;
+use crate::outcome::Unprotected;
+use crate::runtime::Background;
+use crate::trace;
 
 pin_project! {
     /// The response future of [`Idempotency`](crate::Idempotency).
@@ -42,7 +44,7 @@ pin_project! {
         PassedThrough {
             #[pin]
             inner: F,
-            why: Unguarded,
+            why: Unprotected,
         },
         Guarded {
             guarded: Guarded<Result<Response<ResponseBody<B>>, E>>,
@@ -51,7 +53,7 @@ pin_project! {
 }
 
 impl<F, B: Body<Data = Bytes>, E> ResponseFuture<F, B, E> {
-    pub(crate) fn passed_through(inner: F, why: Unguarded) -> Self {
+    pub(crate) fn passed_through(inner: F, why: Unprotected) -> Self {
         Self {
             state: State::PassedThrough { inner, why },
         }
@@ -102,7 +104,7 @@ where
             StateProj::PassedThrough { inner, why } => {
                 let mut response = ready!(inner.poll(context))?;
                 // An extension is an allocation, which a method that is not guarded does not cost.
-                if *why != Unguarded::Method {
+                if *why != Unprotected::Method {
                     response
                         .extensions_mut()
                         .insert(Outcome::PassedThrough(*why));

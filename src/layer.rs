@@ -7,11 +7,12 @@ use std::time::Duration;
 use http::{HeaderName, Method, request, response};
 use tower_layer::Layer;
 
-use crate::background::Detached;
+use crate::caller::CallerId;
 use crate::config::Config;
+use crate::config::Setup;
+use crate::detached::Detached;
 use crate::service::Idempotency;
-use crate::setup::Setup;
-use crate::{CallerId, Store};
+use crate::store::Store;
 
 /// A layer that makes a retried write happen once.
 ///
@@ -145,16 +146,16 @@ impl<St: Store> IdempotencyLayer<St> {
         self
     }
 
-    /// Sets which responses are kept. Default: [`is_storable`](crate::is_storable), which has an
+    /// Sets which responses are kept. Default: [`is_kept_by_default`](crate::is_kept_by_default), which has an
     /// example.
     ///
-    /// Whatever the rule, a response is not kept if it carries [`DoNotStore`](crate::DoNotStore),
+    /// Whatever the rule, a response is not kept if it carries [`DoNotKeep`](crate::DoNotKeep),
     /// is informational (1xx), or answers a request or has a body that broke half-way.
-    pub fn store_if<F>(mut self, store_if: F) -> Self
+    pub fn keep_if<F>(mut self, keep_if: F) -> Self
     where
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
     {
-        self.config().store_if = Arc::new(store_if);
+        self.config().keep_if = Arc::new(keep_if);
         self
     }
 
@@ -200,7 +201,7 @@ impl<S, St> Layer<S> for IdempotencyLayer<St> {
 #[cfg(all(test, feature = "memory"))]
 mod tests {
     use super::*;
-    use crate::MemoryStore;
+    use crate::store::MemoryStore;
 
     fn layer() -> IdempotencyLayer<MemoryStore> {
         IdempotencyLayer::new(MemoryStore::new())

@@ -48,7 +48,7 @@
 //!    (refused), or a record (replayed; refused if it is of another method or target).
 //! 5. **The handler** runs, once. Its claim is a lease, which is renewed meanwhile. If the client
 //!    leaves, the handler is carried on to its end in the background: see [`Detached`].
-//! 6. **The response** is kept if [`is_storable`] or a rule of your own says so, and goes out
+//! 6. **The response** is kept if [`is_kept_by_default`] or a rule of your own says so, and goes out
 //!    unchanged. Otherwise, the key is free again.
 //!
 //! # Outcomes
@@ -66,7 +66,7 @@
 //! | the same, and the response is not to be kept | the handler runs, the key is free again | [`NotKept`](Outcome::NotKept) |
 //! | again, done | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
 //! | again, the first one is still running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
-//! | again, for another method or target | 422 | [`Mismatch`](Outcome::Mismatch) |
+//! | again, for another method or target | 422 | [`KeyReused`](Outcome::KeyReused) |
 //! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most | [`StoreFailed`](Outcome::StoreFailed) |
 //!
 //! An error or a panic of the inner service reaches the caller unchanged, and frees the key.
@@ -107,34 +107,30 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod background;
 mod body;
 mod caller;
 mod config;
+mod detached;
 mod future;
 mod guarded;
-mod holder;
+mod keep;
 mod key;
 mod layer;
-mod lease;
 mod outcome;
-mod problem;
+mod runtime;
 mod service;
-mod setup;
-mod snapshot;
-mod storable;
 pub mod store;
 mod trace;
 
-pub use self::background::{Detached, Unfinished};
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::caller::CallerId;
+pub use self::detached::{Detached, Unfinished};
 pub use self::future::ResponseFuture;
+pub use self::keep::{DoNotKeep, is_kept_by_default};
 pub use self::key::{IdempotencyKey, InvalidKey};
 pub use self::layer::IdempotencyLayer;
-pub use self::outcome::{NotKept, Outcome, Unguarded};
+pub use self::outcome::{NotKept, Outcome, Unprotected};
 pub use self::service::Idempotency;
-pub use self::storable::{DoNotStore, is_storable};
 #[cfg(feature = "memory")]
 #[doc(inline)]
 pub use self::store::MemoryStore;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Extensions;
 
-use crate::InvalidKey;
+use crate::key::InvalidKey;
 use crate::store::StoreErrorKind;
 
 /// What the layer did with a request, told in the extensions of the response.
@@ -19,14 +19,14 @@ use crate::store::StoreErrorKind;
 ///
 /// let response = http::Response::new(());
 /// let outcome = Outcome::of(response.extensions());
-/// assert_eq!(outcome, Outcome::PassedThrough(tower_idempotency::Unguarded::Method));
+/// assert_eq!(outcome, Outcome::PassedThrough(tower_idempotency::Unprotected::Method));
 /// assert_eq!(outcome.as_str(), "passed_through_method");
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
     /// The request went straight to the handler, unprotected.
-    PassedThrough(Unguarded),
+    PassedThrough(Unprotected),
     /// First time request: the handler ran, and its response is kept.
     Kept,
     /// First time request: the handler ran; its body is over `max_response_bytes`, so status and
@@ -45,7 +45,7 @@ pub enum Outcome {
     /// Concurrent request: the first one is still running. Refused with 409.
     InProgress,
     /// The key was used for another method or target. Refused with 422.
-    Mismatch,
+    KeyReused,
     /// The request has no key, and `require_key` is set. Refused with 400.
     MissingKey,
     /// The request's key is invalid. Refused with 400.
@@ -56,27 +56,27 @@ impl Outcome {
     /// Reads the outcome from a response's extensions.
     pub fn of(extensions: &Extensions) -> Self {
         let outcome = extensions.get().copied();
-        outcome.unwrap_or(Self::PassedThrough(Unguarded::Method))
+        outcome.unwrap_or(Self::PassedThrough(Unprotected::Method))
     }
 
     /// Returns a short name in snake case, for the label of a metric.
     pub fn as_str(&self) -> &'static str {
         match self {
-            Self::PassedThrough(Unguarded::Method) => "passed_through_method",
-            Self::PassedThrough(Unguarded::NoKey) => "passed_through_no_key",
-            Self::PassedThrough(Unguarded::NoCaller) => "passed_through_no_caller",
+            Self::PassedThrough(Unprotected::Method) => "passed_through_method",
+            Self::PassedThrough(Unprotected::NoKey) => "passed_through_no_key",
+            Self::PassedThrough(Unprotected::NoCaller) => "passed_through_no_caller",
             Self::Kept => "kept",
             Self::KeptWithoutBody => "kept_without_body",
             Self::Recording => "recording",
             Self::NotKept(NotKept::Rule) => "not_kept_rule",
-            Self::NotKept(NotKept::DoNotStore) => "not_kept_do_not_store",
+            Self::NotKept(NotKept::DoNotKeep) => "not_kept_do_not_keep",
             Self::NotKept(NotKept::BrokenUpload) => "not_kept_broken_upload",
             Self::NotKept(NotKept::BrokenBody) => "not_kept_broken_body",
             Self::NotKept(NotKept::LeaseLost) => "not_kept_lease_lost",
             Self::StoreFailed(_) => "store_failed",
             Self::Replayed => "replayed",
             Self::InProgress => "in_progress",
-            Self::Mismatch => "mismatch",
+            Self::KeyReused => "key_reused",
             Self::MissingKey => "missing_key",
             Self::InvalidKey(_) => "invalid_key",
         }
@@ -92,7 +92,7 @@ impl fmt::Display for Outcome {
 /// Why a request passed through unprotected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Unguarded {
+pub enum Unprotected {
     /// Its method is not one of the layer's `methods`.
     Method,
     /// It has no idempotency key.
@@ -105,12 +105,12 @@ pub enum Unguarded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotKept {
-    /// The rule of the layer is against it: see [`IdempotencyLayer::store_if`].
+    /// The rule of the layer is against it: see [`IdempotencyLayer::keep_if`].
     ///
-    /// [`IdempotencyLayer::store_if`]: crate::IdempotencyLayer::store_if
+    /// [`IdempotencyLayer::keep_if`]: crate::IdempotencyLayer::keep_if
     Rule,
-    /// The handler put [`DoNotStore`](crate::DoNotStore) into the response's extensions.
-    DoNotStore,
+    /// The handler put [`DoNotKeep`](crate::DoNotKeep) into the response's extensions.
+    DoNotKeep,
     /// The request's body broke before its end, so the response is to a torn request.
     BrokenUpload,
     /// The response's body broke before its end.

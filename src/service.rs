@@ -9,15 +9,18 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use crate::background::Background;
 use crate::body::drain;
+use crate::body::{RequestBody, ResponseBody};
+use crate::config::Setup;
 use crate::future::ResponseFuture;
 use crate::guarded;
-use crate::outcome::Unguarded;
-use crate::problem::Problem;
-use crate::setup::Setup;
+use crate::guarded::problem::Problem;
+use crate::key::IdempotencyKey;
+use crate::outcome::Unprotected;
+use crate::runtime::Background;
 use crate::store::RecordKey;
-use crate::{IdempotencyKey, RequestBody, ResponseBody, Store, trace};
+use crate::store::Store;
+use crate::trace;
 
 /// The service that [`IdempotencyLayer`](crate::IdempotencyLayer) puts around another.
 ///
@@ -60,18 +63,18 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = &self.setup.config;
         if !config.methods.contains(request.method()) {
-            return self.pass_through(request, Unguarded::Method);
+            return self.pass_through(request, Unprotected::Method);
         }
         let key = match IdempotencyKey::from_headers(request.headers(), &config.header_name) {
             Ok(Some(key)) => key,
             Ok(None) if config.require_key => return self.refuse(request, Problem::MissingKey),
-            Ok(None) => return self.pass_through(request, Unguarded::NoKey),
+            Ok(None) => return self.pass_through(request, Unprotected::NoKey),
             Err(why) => return self.refuse(request, Problem::InvalidKey(why)),
         };
         let (parts, body) = request.into_parts();
         let Some(caller) = (config.caller)(&parts) else {
             trace::no_caller();
-            return self.pass_through(Request::from_parts(parts, body), Unguarded::NoCaller);
+            return self.pass_through(Request::from_parts(parts, body), Unprotected::NoCaller);
         };
         let record_key = RecordKey::new(&caller, &key);
         let background = Background::current(&self.setup.detached);
@@ -87,7 +90,7 @@ impl<S, St> Idempotency<S, St> {
     fn pass_through<B, B2>(
         &mut self,
         request: Request<B>,
-        why: Unguarded,
+        why: Unprotected,
     ) -> ResponseFuture<S::Future, B2, S::Error>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<B2>>,

@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::routing::post;
 use http::Request;
 use tower::ServiceExt;
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
 use tower_idempotency::{
-    IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store, StoreError, Unguarded,
+    IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store, StoreError, Unprotected,
 };
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -66,15 +66,15 @@ impl Store for Down {
         _: Owner,
         _: &Record,
         _: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         Self::refuse()
     }
 
-    async fn renew(&self, _: &RecordKey, _: Owner, _: Duration) -> Result<Held, StoreError> {
+    async fn renew(&self, _: &RecordKey, _: Owner, _: Duration) -> Result<Ownership, StoreError> {
         Self::refuse()
     }
 
-    async fn release(&self, _: &RecordKey, _: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, _: &RecordKey, _: Owner) -> Result<Ownership, StoreError> {
         Self::refuse()
     }
 }
@@ -111,7 +111,7 @@ async fn a_caller_that_can_not_be_told_is_logged_once_and_a_failing_store_withou
 
     for round in 0..3 {
         let outcome = send(MemoryStore::new(), "the-key", None).await;
-        assert_eq!(outcome, Outcome::PassedThrough(Unguarded::NoCaller));
+        assert_eq!(outcome, Outcome::PassedThrough(Unprotected::NoCaller));
         let lines = of_the_layer();
         assert_eq!(lines.len(), usize::from(round == 0), "{lines:?}");
         assert!(

@@ -16,10 +16,10 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::store::{
-    Begin, Claim, DynStore, Fingerprint, Held, MalformedRecord, Owner, Record, StoreErrorKind,
+    Begin, Claim, DynStore, Fingerprint, MalformedRecord, Owner, Ownership, Record, StoreErrorKind,
 };
 use tower_idempotency::{
-    CallerId, DoNotStore, IdempotencyKey, IdempotencyLayer, InvalidKey, MemoryStore, Outcome,
+    CallerId, DoNotKeep, IdempotencyKey, IdempotencyLayer, InvalidKey, MemoryStore, Outcome,
     RecordKey, RequestBody, Store, StoreError,
 };
 
@@ -113,11 +113,11 @@ struct Watched {
 }
 
 impl Watched {
-    async fn fault(&self, is_begin: bool) -> Result<Option<Held>, StoreError> {
+    async fn fault(&self, is_begin: bool) -> Result<Option<Ownership>, StoreError> {
         match self.mode {
             Mode::Works => Ok(None),
             Mode::FailsAfterBegin | Mode::Forgets if is_begin => Ok(None),
-            Mode::Forgets => Ok(Some(Held::Lost)),
+            Mode::Forgets => Ok(Some(Ownership::Lost)),
             Mode::Fails(kind) => Err(StoreError::new(kind, "connection refused")),
             Mode::FailsAfterBegin => Err(StoreErrorKind::Unavailable.into()),
             Mode::Hangs => std::future::pending().await,
@@ -149,7 +149,7 @@ impl Store for Watched {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.onlooker.debug(record);
         self.onlooker.see(record.as_bytes());
         match self.fault(false).await? {
@@ -163,14 +163,14 @@ impl Store for Watched {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         match self.fault(false).await? {
             Some(held) => Ok(held),
             None => self.inner.renew(key, owner, lease).await,
         }
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         match self.fault(false).await? {
             Some(held) => Ok(held),
             None => self.inner.release(key, owner).await,
@@ -184,18 +184,18 @@ struct Handler {
     status: u16,
     body: Script,
     takes: Duration,
-    do_not_store: bool,
+    do_not_keep: bool,
 }
 
 impl Handler {
     fn new(status: u16, body: Script) -> Self {
         let takes = Duration::ZERO;
-        let do_not_store = false;
+        let do_not_keep = false;
         Self {
             status,
             body,
             takes,
-            do_not_store,
+            do_not_keep,
         }
     }
 }
@@ -233,8 +233,8 @@ impl World {
                 tokio::time::sleep(handler.takes).await;
                 let mut response = Response::new(handler.body);
                 *response.status_mut() = StatusCode::from_u16(handler.status).unwrap();
-                if handler.do_not_store {
-                    response.extensions_mut().insert(DoNotStore);
+                if handler.do_not_keep {
+                    response.extensions_mut().insert(DoNotKeep);
                 }
                 Ok::<_, &'static str>(response)
             }
@@ -332,7 +332,7 @@ async fn no_outcome_shows_a_token_a_key_or_a_body() {
     world.answer(&Handler::new(503, sized("later"))).await;
     world
         .answer(&Handler {
-            do_not_store: true,
+            do_not_keep: true,
             ..usual.clone()
         })
         .await;
@@ -479,14 +479,14 @@ const OUTCOMES: [&str; 17] = [
     "kept_without_body",
     "recording",
     "not_kept_rule",
-    "not_kept_do_not_store",
+    "not_kept_do_not_keep",
     "not_kept_broken_upload",
     "not_kept_broken_body",
     "not_kept_lease_lost",
     "store_failed",
     "replayed",
     "in_progress",
-    "mismatch",
+    "key_reused",
     "missing_key",
     "invalid_key",
 ];

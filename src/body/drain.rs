@@ -9,7 +9,7 @@ use http::header::EXPECT;
 use http::{HeaderMap, Request};
 use http_body::Body;
 
-use crate::background::{Background, poll_once};
+use crate::runtime::{Background, poll_once};
 
 /// Reads a request's body and drops it, up to a limit in bytes and in time.
 ///

@@ -1,7 +1,7 @@
 //! The bodies that the layer hands on: the request's to the handler, the response's to the client.
 
+mod chunks;
 mod collect;
-mod copy;
 mod drain;
 mod recording;
 mod request;

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::copy::Copy;
-use crate::background::Background;
+use super::chunks::Chunks;
+use crate::runtime::Background;
 use crate::trace;
 
 /// What was recorded of a body when its record is made.
@@ -40,7 +40,7 @@ pub(crate) struct Recording<B: Body<Data = Bytes>> {
 
 struct Recorder<B: Body<Data = Bytes>> {
     inner: Pin<Box<B>>,
-    copy: Copy,
+    copied: Chunks,
     limit: usize,
     /// What `Content-Length` says, where the handler has set it.
     declared: Option<u64>,
@@ -88,7 +88,7 @@ impl<B: Body<Data = Bytes>> Recording<B> {
         Self {
             recorder: Some(Box::new(Recorder {
                 inner: Box::pin(inner),
-                copy: Copy::default(),
+                copied: Chunks::default(),
                 limit,
                 declared,
                 patience,
@@ -163,8 +163,8 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
                     let frame = ready!(self.inner.as_mut().poll_frame(context));
                     let (recorded, after) = match &frame {
                         Some(Ok(next)) => match next.data_ref() {
-                            Some(data) if self.copy.len() + data.len() <= self.limit => {
-                                self.copy.push(data);
+                            Some(data) if self.copied.len() + data.len() <= self.limit => {
+                                self.copied.push(data);
                                 if self.missing().is_none_or(|missing| missing > 0) {
                                     return Poll::Ready(frame);
                                 }
@@ -207,19 +207,19 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
     /// Returns how many bytes are still to come, if that is declared.
     fn missing(&self) -> Option<u64> {
         let declared = self.declared?;
-        Some(declared.saturating_sub(self.copy.len() as u64))
+        Some(declared.saturating_sub(self.copied.len() as u64))
     }
 
     fn whole(&mut self) -> Recorded {
         if self.missing().is_some_and(|missing| missing > 0) {
             return Recorded::Broken;
         }
-        Recorded::Whole(std::mem::take(&mut self.copy).into_vec())
+        Recorded::Whole(std::mem::take(&mut self.copied).into_vec())
     }
 
     /// Makes the record, and then goes on with this frame.
     fn settle(&mut self, recorded: Recorded, frame: FrameResult<B>, after: After) {
-        self.copy = Copy::default();
+        self.copied = Chunks::default();
         // Made once: every stage behind this one leads away from here.
         if let Some(finish) = self.finish.take() {
             self.stage = Stage::Settling(finish(recorded), frame, after);

@@ -103,9 +103,9 @@ pub enum Begin {
 /// Whether a caller of `complete`, `renew` or `release` held the key, so that the step was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
-pub enum Held {
+pub enum Ownership {
     /// The key was held, and the step was taken.
-    Yes,
+    Held,
     /// The lease had ended or the key is not the caller's; nothing was changed.
     Lost,
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError};
 
 /// Any [`Store`] behind one type, so that an application can choose its store at run time.
 ///
@@ -57,7 +57,7 @@ impl Store for DynStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.0.complete(key, owner, record, ttl).await
     }
 
@@ -66,11 +66,11 @@ impl Store for DynStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.0.renew(key, owner, lease).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         self.0.release(key, owner).await
     }
 }
@@ -90,11 +90,16 @@ trait Erased: Send + Sync {
         owner: Owner,
         record: &'a Record,
         ttl: Duration,
-    ) -> Boxed<'a, Held>;
+    ) -> Boxed<'a, Ownership>;
 
-    fn renew<'a>(&'a self, key: &'a RecordKey, owner: Owner, lease: Duration) -> Boxed<'a, Held>;
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> Boxed<'a, Ownership>;
 
-    fn release<'a>(&'a self, key: &'a RecordKey, owner: Owner) -> Boxed<'a, Held>;
+    fn release<'a>(&'a self, key: &'a RecordKey, owner: Owner) -> Boxed<'a, Ownership>;
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -115,15 +120,20 @@ impl<S: Store> Erased for S {
         owner: Owner,
         record: &'a Record,
         ttl: Duration,
-    ) -> Boxed<'a, Held> {
+    ) -> Boxed<'a, Ownership> {
         Box::pin(Store::complete(self, key, owner, record, ttl))
     }
 
-    fn renew<'a>(&'a self, key: &'a RecordKey, owner: Owner, lease: Duration) -> Boxed<'a, Held> {
+    fn renew<'a>(
+        &'a self,
+        key: &'a RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> Boxed<'a, Ownership> {
         Box::pin(Store::renew(self, key, owner, lease))
     }
 
-    fn release<'a>(&'a self, key: &'a RecordKey, owner: Owner) -> Boxed<'a, Held> {
+    fn release<'a>(&'a self, key: &'a RecordKey, owner: Owner) -> Boxed<'a, Ownership> {
         Box::pin(Store::release(self, key, owner))
     }
 }

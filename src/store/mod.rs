@@ -6,10 +6,6 @@
 //! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
 
 mod claim;
-#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
-mod codec;
-#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
-mod compression;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod dynamic;
@@ -27,12 +23,14 @@ mod redis;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod wire;
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use self::claim::{Begin, Claim, Held, Owner};
+pub use self::claim::{Begin, Claim, Owner, Ownership};
 pub use self::dynamic::DynStore;
 pub use self::error::{StoreError, StoreErrorKind};
 pub use self::fingerprint::Fingerprint;
@@ -67,7 +65,7 @@ pub use self::sqlite::SqliteStore;
 ///   exactly one is answered [`Begin::Started`].
 /// - `complete`, `renew` and `release` act only while the key is in progress under the owner that
 ///   they are given, and its lease has not ended. Otherwise they change nothing and answer
-///   [`Held::Lost`].
+///   [`Ownership::Lost`].
 /// - A lease or a ttl that ended is as good as absent from that moment on: `begin` starts anew. It
 ///   lasts as long as it was asked for, give or take the clock's precision, from some moment between
 ///   the call and its answer; the clock is read as part of the step, not before it. Its room is
@@ -127,7 +125,7 @@ pub trait Store: Send + Sync + 'static {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send;
 
     /// Prolongs a claim to `lease` from now on.
     ///
@@ -139,7 +137,7 @@ pub trait Store: Send + Sync + 'static {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send;
 
     /// Gives a claim up, so that the key is absent again.
     ///
@@ -150,7 +148,7 @@ pub trait Store: Send + Sync + 'static {
         &self,
         key: &RecordKey,
         owner: Owner,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send;
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send;
 }
 
 #[deny(clippy::missing_trait_methods)]
@@ -170,7 +168,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send {
         S::complete(self, key, owner, record, ttl)
     }
 
@@ -179,7 +177,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send {
         S::renew(self, key, owner, lease)
     }
 
@@ -187,7 +185,7 @@ impl<S: Store + ?Sized> Store for Arc<S> {
         &self,
         key: &RecordKey,
         owner: Owner,
-    ) -> impl Future<Output = Result<Held, StoreError>> + Send {
+    ) -> impl Future<Output = Result<Ownership, StoreError>> + Send {
         S::release(self, key, owner)
     }
 }

@@ -4,7 +4,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use crate::{CallerId, IdempotencyKey};
+use crate::caller::CallerId;
+use crate::key::IdempotencyKey;
 
 /// The name of a record in a store: one SHA-256 over the caller and the idempotency key.
 ///

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::plan::{LEASE, TTL};
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
 use tower_idempotency::{MemoryStore, RecordKey, Store, StoreError};
 
 #[derive(Default)]
@@ -144,12 +144,12 @@ impl Store for Outages {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let step = async {
             // The time before the step, so that the record ends no earlier than it is known to.
             let now = Instant::now();
             let held = self.inner.complete(key, owner, record, ttl).await;
-            if matches!(held, Ok(Held::Yes)) {
+            if matches!(held, Ok(Ownership::Held)) {
                 let known = Known::Completed(now);
                 self.keys.lock().unwrap().insert(*key, known);
             }
@@ -163,11 +163,11 @@ impl Store for Outages {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let step = async {
             let now = Instant::now();
             let held = self.inner.renew(key, owner, lease).await;
-            if matches!(held, Ok(Held::Yes)) {
+            if matches!(held, Ok(Ownership::Held)) {
                 if let Some(Known::Claimed(known)) = self.keys.lock().unwrap().get_mut(key) {
                     *known = now;
                 }
@@ -177,10 +177,10 @@ impl Store for Outages {
         self.take(false, key, step).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let step = async {
             let held = self.inner.release(key, owner).await;
-            if matches!(held, Ok(Held::Yes)) {
+            if matches!(held, Ok(Ownership::Held)) {
                 self.keys.lock().unwrap().remove(key);
             }
             held

@@ -136,9 +136,9 @@ fn answer() -> impl Strategy<Value = Answer> {
         1 => Just(401),
     ];
     let seldom = || prop_oneof![15 => Just(false), 1 => Just(true)];
-    (status, seldom(), seldom(), body()).prop_map(|(status, do_not_store, binary, body)| Answer {
+    (status, seldom(), seldom(), body()).prop_map(|(status, do_not_keep, binary, body)| Answer {
         status,
-        do_not_store,
+        do_not_keep,
         binary,
         body,
     })

@@ -269,7 +269,7 @@ impl Client {
                     Err("the replay is not the record")
                 }
             }
-            Told::InProgress(_) | Told::Completed(_) => refused(422, Outcome::Mismatch),
+            Told::InProgress(_) | Told::Completed(_) => refused(422, Outcome::KeyReused),
             told @ (Told::Started | Told::Failure) => {
                 let (id, run) = state.run_of(self.number).ok_or("answered without a run")?;
                 let answer = run.script.answer().ok_or("answered, not the handler")?;

@@ -105,9 +105,9 @@ impl Service<Request<RequestBody<Upload>>> for Handler {
                     let mut response = Response::new(ScriptedBody::new(&answer.body, run));
                     *response.status_mut() = answer.status.try_into().unwrap();
                     *response.headers_mut() = answer.headers(run);
-                    if answer.do_not_store {
+                    if answer.do_not_keep {
                         let extensions = response.extensions_mut();
-                        extensions.insert(tower_idempotency::DoNotStore);
+                        extensions.insert(tower_idempotency::DoNotKeep);
                     }
                     Ok(response)
                 }

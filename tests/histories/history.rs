@@ -225,7 +225,7 @@ fn probe() -> Call {
     };
     let answer = Answer {
         status: 200,
-        do_not_store: false,
+        do_not_keep: false,
         binary: false,
         body,
     };

@@ -117,11 +117,11 @@ const OUTCOMES: [&str; 11] = [
     "kept_without_body",
     "recording",
     "not_kept_rule",
-    "not_kept_do_not_store",
+    "not_kept_do_not_keep",
     "not_kept_broken_upload",
     "not_kept_broken_body",
     "store_failed",
     "replayed",
     "in_progress",
-    "mismatch",
+    "key_reused",
 ];

@@ -14,7 +14,7 @@ fn one_failed_renewal_after_a_hand_over_to_the_body_does_not_lose_the_lease() {
     };
     let answer = Answer {
         status: 201,
-        do_not_store: false,
+        do_not_keep: false,
         binary: false,
         body,
     };

@@ -51,7 +51,7 @@ pub(crate) enum Ending {
 #[derive(Clone, Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) do_not_store: bool,
+    pub(crate) do_not_keep: bool,
     pub(crate) binary: bool,
     pub(crate) body: BodyScript,
 }
@@ -108,8 +108,8 @@ impl Script {
         let body = &answer.body;
         if upload_is_broken {
             Verdict::NotKept(NotKept::BrokenUpload)
-        } else if answer.do_not_store {
-            Verdict::NotKept(NotKept::DoNotStore)
+        } else if answer.do_not_keep {
+            Verdict::NotKept(NotKept::DoNotKeep)
         } else if answer.binary || matches!(answer.status, 401 | 500) {
             Verdict::NotKept(NotKept::Rule)
         } else if body.is_too_long() {
@@ -134,7 +134,7 @@ impl Script {
     pub(crate) fn may_be_cut(&self, run: usize, upload_is_broken: bool) -> bool {
         let head_is_kept = !matches!(
             self.verdict(run, upload_is_broken),
-            Verdict::NotKept(NotKept::BrokenUpload | NotKept::DoNotStore | NotKept::Rule)
+            Verdict::NotKept(NotKept::BrokenUpload | NotKept::DoNotKeep | NotKept::Rule)
         );
         self.answer().is_some_and(|answer| {
             let body = &answer.body;

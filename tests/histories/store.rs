@@ -4,7 +4,7 @@ use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
 use tower_idempotency::{MemoryStore, RecordKey, Store, StoreError};
 
 use crate::action::{Fault, Step};
@@ -99,17 +99,17 @@ impl Store for FaultyStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let fault = self.world.next_fault(Step::Complete, owner);
         let step = async {
             let held = self.inner().complete(key, owner, record, ttl).await;
             match held {
-                Ok(Held::Yes) => self.world.completed(owner, record),
+                Ok(Ownership::Held) => self.world.completed(owner, record),
                 _ => self.world.lost(owner, Step::Complete),
             }
             held
         };
-        self.take(fault, step, Held::Yes).await
+        self.take(fault, step, Ownership::Held).await
     }
 
     async fn renew(
@@ -117,29 +117,29 @@ impl Store for FaultyStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let fault = self.world.next_fault(Step::Renew, owner);
         let step = async {
             let held = self.inner().renew(key, owner, lease).await;
-            if !matches!(held, Ok(Held::Yes)) {
+            if !matches!(held, Ok(Ownership::Held)) {
                 self.world.lost(owner, Step::Renew);
             }
             held
         };
-        self.take(fault, step, Held::Yes).await
+        self.take(fault, step, Ownership::Held).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let fault = self.world.next_fault(Step::Release, owner);
         let step = async {
             let held = self.inner().release(key, owner).await;
             match held {
-                Ok(Held::Yes) => self.world.released(owner),
+                Ok(Ownership::Held) => self.world.released(owner),
                 _ => self.world.lost(owner, Step::Release),
             }
             held
         };
-        self.take(fault, step, Held::Yes).await
+        self.take(fault, step, Ownership::Held).await
     }
 }
 

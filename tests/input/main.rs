@@ -40,7 +40,7 @@ proptest! {
         status in strategy::status(),
         fields in strategy::fields(strategy::RESPONSE)
     ) {
-        check::storable::check(status, &fields);
+        check::keep::check(status, &fields);
     }
 
     #[test]

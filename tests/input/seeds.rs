@@ -31,10 +31,10 @@ fn the_caller_seeds_hold() {
 }
 
 #[test]
-fn the_storable_seeds_hold() {
-    each("storable", |text| {
-        let (status, fields) = check::storable::parse(text).unwrap();
-        check::storable::check(status, &fields);
+fn the_seeds_of_what_is_kept_hold() {
+    each("keep", |text| {
+        let (status, fields) = check::keep::parse(text).unwrap();
+        check::keep::check(status, &fields);
     });
 }
 

@@ -7,7 +7,7 @@ mod expiry;
 mod failing_handler;
 mod failing_store;
 mod hang_up;
-mod keeping;
+mod keep;
 mod lease;
 mod memory_store;
 mod readiness;

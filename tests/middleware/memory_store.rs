@@ -6,7 +6,9 @@ use http::StatusCode;
 use tokio::time::sleep;
 use tokio_test::task;
 use tower::ServiceExt;
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, StoreErrorKind,
+};
 use tower_idempotency::{
     CallerId, IdempotencyKey, IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store,
 };
@@ -45,7 +47,7 @@ async fn fill(store: &MemoryStore, ttl: Duration) -> usize {
             Ok((Begin::Started, owner)) => {
                 let key = key(&format!("filler-{n}"));
                 let completed = store.complete(&key, owner, &record(&[0; 500]), ttl).await;
-                assert_eq!(completed.unwrap(), Held::Yes);
+                assert_eq!(completed.unwrap(), Ownership::Held);
             }
             Ok((found, _)) => panic!("{found:?}"),
             Err(kind) => {
@@ -74,7 +76,7 @@ async fn a_full_store_refuses_claims_but_goes_on_to_replay_and_to_complete() {
     assert!(matches!(found, Begin::InProgress(of) if of == print()));
     assert_eq!(
         store.renew(&key("early"), owner, MINUTE).await.unwrap(),
-        Held::Yes
+        Ownership::Held
     );
     let large = store
         .complete(&key("early"), owner, &record(&[0; LIMIT]), MINUTE)
@@ -83,7 +85,7 @@ async fn a_full_store_refuses_claims_but_goes_on_to_replay_and_to_complete() {
     let small = store
         .complete(&key("early"), owner, &record(b"{}"), MINUTE)
         .await;
-    assert_eq!(small.unwrap(), Held::Yes);
+    assert_eq!(small.unwrap(), Ownership::Held);
     assert_eq!(
         begin(&store, "late").await.unwrap_err(),
         StoreErrorKind::Full

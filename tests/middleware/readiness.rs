@@ -79,7 +79,7 @@ async fn a_hundred_replays_and_refusals_do_not_use_up_a_limit_of_one() {
     }
     let count = |outcome| outcomes.iter().filter(|one| **one == outcome).count();
     assert_eq!(count(Outcome::Replayed), 100);
-    assert_eq!(count(Outcome::Mismatch), 100);
+    assert_eq!(count(Outcome::KeyReused), 100);
     assert_eq!(handler.runs(), 1);
     assert_slot_is_free(&app);
 }

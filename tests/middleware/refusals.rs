@@ -109,7 +109,7 @@ async fn a_concurrent_duplicate_is_refused_with_409_and_another_request_with_422
     };
     for other in others() {
         let answer = send(&app, other).await;
-        assert_eq!(answer.outcome, Outcome::Mismatch);
+        assert_eq!(answer.outcome, Outcome::KeyReused);
         assert_problem(&answer, 422, "idempotency_key_reused");
         assert!(!answer.headers.contains_key("retry-after"));
     }

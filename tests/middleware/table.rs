@@ -2,7 +2,7 @@
 
 use http::{Method, Request};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{CallerId, IdempotencyKey, Outcome, Unguarded};
+use tower_idempotency::{CallerId, IdempotencyKey, Outcome, Unprotected};
 
 use crate::support::{
     CREDENTIAL, Call, Fault, Frames, Handler, created, numbered, request, scripted, send, write,
@@ -20,7 +20,7 @@ async fn a_method_outside_the_set_passes_through_and_its_key_is_ignored() {
         let method = Method::from_bytes(method.as_bytes()).unwrap();
         // The key is not even valid.
         let answer = send(&app, request(method, "/vms", "")).await;
-        assert_eq!(answer.outcome, Outcome::PassedThrough(Unguarded::Method));
+        assert_eq!(answer.outcome, Outcome::PassedThrough(Unprotected::Method));
     }
     assert_eq!((handler.runs(), store.calls()), (5, vec![]));
 }
@@ -38,7 +38,7 @@ async fn the_methods_that_are_set_are_guarded_and_no_others() {
         .await
         .assert_replay("{}");
     let answer = send(&app, write("k")).await;
-    assert_eq!(answer.outcome, Outcome::PassedThrough(Unguarded::Method));
+    assert_eq!(answer.outcome, Outcome::PassedThrough(Unprotected::Method));
 }
 
 #[tokio::test(start_paused = true)]
@@ -50,7 +50,7 @@ async fn a_write_without_a_key_passes_through() {
         let mut request = write("k");
         request.headers_mut().remove("idempotency-key");
         let answer = send(&app, request).await;
-        assert_eq!(answer.outcome, Outcome::PassedThrough(Unguarded::NoKey));
+        assert_eq!(answer.outcome, Outcome::PassedThrough(Unprotected::NoKey));
         assert_eq!(handler.runs(), run);
     }
     assert_eq!(store.calls(), []);
@@ -65,7 +65,10 @@ async fn a_key_without_a_caller_passes_through_unprotected() {
         let mut request = write("k");
         request.headers_mut().remove("x-api-key");
         let answer = send(&app, request).await;
-        assert_eq!(answer.outcome, Outcome::PassedThrough(Unguarded::NoCaller));
+        assert_eq!(
+            answer.outcome,
+            Outcome::PassedThrough(Unprotected::NoCaller)
+        );
         assert_eq!(handler.runs(), run);
     }
     assert_eq!(store.calls(), []);
@@ -157,7 +160,10 @@ async fn the_caller_and_the_header_can_be_set() {
     let mut nobody = by("ann", CREDENTIAL);
     nobody.extensions_mut().remove::<User>();
     let answer = send(&app, nobody).await;
-    assert_eq!(answer.outcome, Outcome::PassedThrough(Unguarded::NoCaller));
+    assert_eq!(
+        answer.outcome,
+        Outcome::PassedThrough(Unprotected::NoCaller)
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -40,8 +40,12 @@ impl Layer<'_> {
         match request.phase {
             Phase::Unsent => Some(Step::Begin),
             Phase::Running => Some(Step::Renew),
-            Phase::Over(Ending::Complete) if request.known == Known::Held => Some(Step::Complete),
-            Phase::Over(Ending::Release) if request.known == Known::Held => Some(Step::Release),
+            Phase::Over(Ending::Complete) if request.known == Known::Ownership => {
+                Some(Step::Complete)
+            }
+            Phase::Over(Ending::Release) if request.known == Known::Ownership => {
+                Some(Step::Release)
+            }
             Phase::Settling {
                 renews_first: true, ..
             } if mutation != Mutation::NoRenewal => Some(Step::Renew),
@@ -56,7 +60,7 @@ impl Layer<'_> {
             Phase::Unsent => self.begin(id, call),
             Phase::Looked => {
                 self.state.slot = claim(id, self.mutation);
-                self.started(id, Known::Held);
+                self.started(id, Known::Ownership);
             }
             Phase::Begun => self.start(id),
             Phase::Running => self.renew(id, call),
@@ -77,7 +81,7 @@ impl Layer<'_> {
             return;
         }
         let known = match self.call(id, Step::Begin, call) {
-            Some(Answer::Started) => Known::Held,
+            Some(Answer::Started) => Known::Ownership,
             Some(Answer::Completed(response)) => {
                 let first = self.state.promise.map(|promise| promise.response);
                 self.state.wrong.replay |= first != Some(response);
@@ -142,7 +146,7 @@ impl Layer<'_> {
     /// `Lease::settle`, and of `Lease::after_failure` what goes on in the background.
     fn settle(&mut self, id: Id, ending: Ending, call: Call) {
         match self.state.request(id).known {
-            Known::Held => {}
+            Known::Ownership => {}
             // `State::Refused`: there is nothing to settle.
             Known::Refused => return self.state.request(id).finish(Outcome::Other),
             Known::Unknown if self.mutation == Mutation::UnknownNotSettled => {

@@ -48,7 +48,7 @@ pub(crate) enum Ending {
 /// `lease::State`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Known {
-    Held,
+    Ownership,
     Refused,
     Unknown,
 }

@@ -29,7 +29,7 @@ pub(crate) enum Step {
     Release,
 }
 
-/// What the store answers: `Begin` and `Held` in one.
+/// What the store answers: `Begin` and `Ownership` in one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Answer {
     Started,

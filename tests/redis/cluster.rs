@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, StatusCode};
 use redis::cluster::ClusterClient;
 use tower_idempotency::RedisStore;
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store,
+};
 
 use crate::cluster_support::process;
 use crate::server::Server;
@@ -76,14 +78,17 @@ async fn a_cluster_spreads_the_keys_and_takes_every_step() {
         assert!(matches!(found, Begin::Started));
         assert_eq!(
             store.renew(&key, claim.owner(), minute).await.unwrap(),
-            Held::Yes
+            Ownership::Held
         );
         if n % 2 == 0 {
-            assert_eq!(store.release(&key, claim.owner()).await.unwrap(), Held::Yes);
+            assert_eq!(
+                store.release(&key, claim.owner()).await.unwrap(),
+                Ownership::Held
+            );
             continue;
         }
         let held = store.complete(&key, claim.owner(), &record, minute).await;
-        assert_eq!(held.unwrap(), Held::Yes);
+        assert_eq!(held.unwrap(), Ownership::Held);
         let found = store.begin(&key, &claim, minute).await.unwrap();
         assert!(matches!(found, Begin::Completed(found) if found == record));
     }

@@ -6,7 +6,7 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
 use tower_idempotency::store::{
-    Begin, Claim, Fingerprint, Held, Owner, RecordKey, Store, StoreErrorKind,
+    Begin, Claim, Fingerprint, Owner, Ownership, RecordKey, Store, StoreErrorKind,
 };
 use tower_idempotency::{RedisStore, StoreError};
 
@@ -50,7 +50,7 @@ async fn scripts_are_sent_again_after_a_restart() {
     assert!(matches!(found, Begin::Started));
     assert_eq!(
         store.renew(&key, claim.owner(), MINUTE).await.unwrap(),
-        Held::Yes
+        Ownership::Held
     );
     server.kill();
     server.run();
@@ -58,9 +58,12 @@ async fn scripts_are_sent_again_after_a_restart() {
     // The claim was on disk, and the script by which it is renewed was not.
     assert_eq!(
         store.renew(&key, claim.owner(), MINUTE).await.unwrap(),
-        Held::Yes
+        Ownership::Held
     );
-    assert_eq!(store.release(&key, claim.owner()).await.unwrap(), Held::Yes);
+    assert_eq!(
+        store.release(&key, claim.owner()).await.unwrap(),
+        Ownership::Held
+    );
 }
 
 #[tokio::test]

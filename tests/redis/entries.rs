@@ -6,7 +6,7 @@ use http::{HeaderMap, StatusCode};
 use redis::FromRedisValue;
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{
-    Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreErrorKind,
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreErrorKind,
 };
 
 use crate::server::Server;
@@ -50,12 +50,12 @@ async fn a_key_is_one_entry_under_the_prefix_that_ends_by_the_servers_clock() {
     let left = || ask::<u64>(&server, &["PTTL", &name]);
     assert!((59_000..=60_000).contains(&left()));
     let held = store.renew(&key, claim.owner(), 3 * MINUTE).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, Ownership::Held);
     assert!((179_000..=180_000).contains(&left()));
     let held = store
         .complete(&key, claim.owner(), &record(b"{}"), 2 * MINUTE)
         .await;
-    assert_eq!(held.unwrap(), Held::Yes);
+    assert_eq!(held.unwrap(), Ownership::Held);
     assert!((119_000..=120_000).contains(&left()));
 }
 
@@ -83,7 +83,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
     let held = store
         .complete(&key, claim.owner(), &record(b"{\"id\":1}"), MINUTE)
         .await;
-    assert_eq!(held.unwrap(), Held::Yes);
+    assert_eq!(held.unwrap(), Ownership::Held);
     let mut bytes: Vec<u8> = ask(&server, &["GET", &name]);
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
@@ -129,14 +129,14 @@ async fn a_full_server_refuses_new_claims_and_lets_those_made_complete() {
         .await;
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Full);
     let held = store.renew(&key, claim.owner(), MINUTE).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, Ownership::Held);
     let held = store
         .complete(&key, claim.owner(), &record(&[b'x'; 65536]), MINUTE)
         .await;
-    assert_eq!(held.unwrap(), Held::Yes);
+    assert_eq!(held.unwrap(), Ownership::Held);
     assert_eq!(
         store.release(&other, others.owner()).await.unwrap(),
-        Held::Yes
+        Ownership::Held
     );
 }
 

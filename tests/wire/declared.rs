@@ -57,7 +57,7 @@ async fn a_body_that_gives_less_than_it_declares_is_broken_and_frees_the_key() {
 #[tokio::test]
 async fn a_body_is_kept_before_the_last_byte_that_its_content_length_declares() {
     for version in BOTH {
-        // Held here, so that the body never says that it has ended.
+        // Ownership here, so that the body never says that it has ended.
         let (frames, body) = Frames::channel(None);
         let body = Arc::new(Mutex::new(Some(body)));
         let server = Server::start(layer(), move |_, _| {

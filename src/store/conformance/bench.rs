@@ -7,7 +7,9 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use uuid::Uuid;
 
 use super::clock::{Clock, Term};
-use crate::store::{Begin, Claim, Fingerprint, Held, Owner, Record, RecordKey, Store, StoreError};
+use crate::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreError,
+};
 
 /// A store under test and the clock that it is judged by.
 pub(super) struct Bench<S> {
@@ -33,16 +35,16 @@ impl<S: Store> Bench<S> {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Held {
+    ) -> Ownership {
         let answered = self.store.complete(key, owner, record, ttl).await;
         answer("complete", answered)
     }
 
-    pub(super) async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Held {
+    pub(super) async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Ownership {
         answer("renew", self.store.renew(key, owner, lease).await)
     }
 
-    pub(super) async fn release(&self, key: &RecordKey, owner: Owner) -> Held {
+    pub(super) async fn release(&self, key: &RecordKey, owner: Owner) -> Ownership {
         answer("release", self.store.release(key, owner).await)
     }
 
@@ -129,19 +131,19 @@ impl<S: Store> Bench<S> {
         what: &str,
     ) {
         let held = self.complete(key, claim.owner(), record, LONG).await;
-        assert_eq!(held, Held::Yes, "{what}: complete by the holder");
+        assert_eq!(held, Ownership::Held, "{what}: complete by the holder");
     }
 
     /// Checks that an owner does not hold a key: whatever it tries changes nothing.
     pub(super) async fn must_not_hold(&self, key: &RecordKey, claim: &Claim, what: &str) {
         let owner = claim.owner();
         let renewed = self.renew(key, owner, LONG).await;
-        assert_eq!(renewed, Held::Lost, "{what}: renew");
+        assert_eq!(renewed, Ownership::Lost, "{what}: renew");
         // Of another body than any record that is rightly there.
         let completed = self.complete(key, owner, &record_of(claim), LONG).await;
-        assert_eq!(completed, Held::Lost, "{what}: complete");
+        assert_eq!(completed, Ownership::Lost, "{what}: complete");
         let released = self.release(key, owner).await;
-        assert_eq!(released, Held::Lost, "{what}: release");
+        assert_eq!(released, Ownership::Lost, "{what}: release");
     }
 
     /// Checks that a key ends as its term does: neither earlier nor later, however often it is

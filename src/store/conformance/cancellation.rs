@@ -6,7 +6,7 @@ use std::task::Poll;
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
-use crate::store::{Begin, Held, Store};
+use crate::store::{Begin, Ownership, Store};
 
 /// A claim that is given up half-way is held by its owner or not at all.
 pub async fn a_claim_given_up_is_made_or_not<S: Store>(store: S, clock: Clock) {
@@ -57,7 +57,7 @@ pub async fn a_renewal_given_up_leaves_the_claim<S: Store>(store: S, clock: Cloc
         let renewed = bench.renew(&key, claim.owner(), LONG).await;
         assert_eq!(
             renewed,
-            Held::Yes,
+            Ownership::Held,
             "renew after one given up after {polls} polls"
         );
         bench

@@ -2,7 +2,7 @@
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, record_of};
-use crate::store::{Held, Store};
+use crate::store::{Ownership, Store};
 
 /// `complete` by the owner keeps the record.
 pub async fn complete_by_the_owner_keeps_the_record<S: Store>(store: S, clock: Clock) {
@@ -26,14 +26,22 @@ pub async fn renew_by_the_owner_prolongs_the_lease<S: Store>(store: S, clock: Cl
             if !term.lasted_until(clock.now()) {
                 continue 'attempts;
             }
-            assert_eq!(held, Held::Yes, "renew by the owner while the lease lasts");
+            assert_eq!(
+                held,
+                Ownership::Held,
+                "renew by the owner while the lease lasts"
+            );
             term = renewed;
         }
         let held = bench.renew(&key, claim.owner(), LONG).await;
         if !term.lasted_until(clock.now()) {
             continue;
         }
-        assert_eq!(held, Held::Yes, "renew by the owner while the lease lasts");
+        assert_eq!(
+            held,
+            Ownership::Held,
+            "renew by the owner while the lease lasts"
+        );
         term.over().await;
         bench
             .must_be_held(&key, &claim, "after the lease before the last renewal")
@@ -48,7 +56,7 @@ pub async fn release_by_the_owner_frees_the_key<S: Store>(store: S, clock: Clock
     let bench = Bench::new(store, clock);
     let (key, first) = bench.claimed().await;
     let released = bench.release(&key, first.owner()).await;
-    assert_eq!(released, Held::Yes, "release by the owner");
+    assert_eq!(released, Ownership::Held, "release by the owner");
     let second = fresh_claim();
     bench.must_start(&key, &second, "released").await;
     bench
@@ -64,17 +72,17 @@ pub async fn a_completed_key_is_not_held_by_its_owner<S: Store>(store: S, clock:
     let mut other = record_of(&claim);
     for what in ["complete twice", "complete without a body"] {
         let completed = bench.complete(&key, claim.owner(), &other, LONG).await;
-        assert_eq!(completed, Held::Lost, "{what}");
+        assert_eq!(completed, Ownership::Lost, "{what}");
         bench.must_be_completed(&key, &record, what).await;
         other = record.without_body();
     }
     let renewed = bench.renew(&key, claim.owner(), LONG).await;
-    assert_eq!(renewed, Held::Lost, "renew of a completed key");
+    assert_eq!(renewed, Ownership::Lost, "renew of a completed key");
     bench
         .must_be_completed(&key, &record, "renew of a completed key")
         .await;
     let released = bench.release(&key, claim.owner()).await;
-    assert_eq!(released, Held::Lost, "release of a completed key");
+    assert_eq!(released, Ownership::Lost, "release of a completed key");
     bench
         .must_be_completed(&key, &record, "release of a completed key")
         .await;
@@ -86,7 +94,7 @@ pub async fn a_released_key_is_not_held_by_its_owner<S: Store>(store: S, clock: 
     let bench = Bench::new(store, clock);
     let (key, claim) = bench.claimed().await;
     let released = bench.release(&key, claim.owner()).await;
-    assert_eq!(released, Held::Yes, "release by the owner");
+    assert_eq!(released, Ownership::Held, "release by the owner");
     bench.must_not_hold(&key, &claim, "released").await;
     bench.must_be_absent(&key, "released").await;
 }

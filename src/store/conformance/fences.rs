@@ -3,7 +3,7 @@
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
 use super::endings::INCONCLUSIVE;
-use crate::store::{Claim, Held, Store};
+use crate::store::{Claim, Ownership, Store};
 
 /// Nobody holds an absent key, and trying does not make it present.
 pub async fn an_absent_key_is_held_by_nobody<S: Store>(store: S, clock: Clock) {
@@ -70,21 +70,21 @@ pub async fn an_owner_does_not_hold_a_lease_that_ended<S: Store>(store: S, clock
     let completed = bench
         .complete(&key, claim.owner(), &record_of(&claim), LONG)
         .await;
-    assert_eq!(completed, Held::Lost, "complete after the lease ended");
+    assert_eq!(completed, Ownership::Lost, "complete after the lease ended");
     bench
         .must_be_absent(&key, "complete after the lease ended")
         .await;
 
     let (key, claim) = bench.lost().await;
     let renewed = bench.renew(&key, claim.owner(), LONG).await;
-    assert_eq!(renewed, Held::Lost, "renew after the lease ended");
+    assert_eq!(renewed, Ownership::Lost, "renew after the lease ended");
     bench
         .must_be_absent(&key, "renew after the lease ended")
         .await;
 
     let (key, claim) = bench.lost().await;
     let released = bench.release(&key, claim.owner()).await;
-    assert_eq!(released, Held::Lost, "release after the lease ended");
+    assert_eq!(released, Ownership::Lost, "release after the lease ended");
     bench
         .must_be_absent(&key, "release after the lease ended")
         .await;
@@ -124,7 +124,7 @@ pub async fn an_owner_that_released_does_not_hold_the_claim_that_followed<S: Sto
     let bench = Bench::new(store, clock);
     let (key, first) = bench.claimed().await;
     let released = bench.release(&key, first.owner()).await;
-    assert_eq!(released, Held::Yes, "release by the owner");
+    assert_eq!(released, Ownership::Held, "release by the owner");
     let second = fresh_claim();
     bench.must_start(&key, &second, "released").await;
     bench

@@ -2,7 +2,7 @@
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
-use crate::store::{Begin, Held, RecordKey, Store};
+use crate::store::{Begin, Ownership, RecordKey, Store};
 
 /// Keys that differ in one bit are apart: in progress, completed, and released.
 pub async fn keys_that_differ_in_one_bit_are_apart<S: Store>(store: S, clock: Clock) {
@@ -46,7 +46,7 @@ pub async fn a_release_leaves_other_keys_alone<S: Store>(store: S, clock: Clock)
     for (_, (key, claim)) in &released {
         assert_eq!(
             bench.release(key, claim.owner()).await,
-            Held::Yes,
+            Ownership::Held,
             "release"
         );
     }

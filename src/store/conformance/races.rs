@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
-use crate::store::{Begin, Claim, Held, RecordKey, Store};
+use crate::store::{Begin, Claim, Ownership, RecordKey, Store};
 
 /// Of 64 concurrent claims of an absent key exactly one starts, 200 times.
 pub async fn exactly_one_of_64_concurrent_claims_starts<S: Store>(store: S, clock: Clock) {
@@ -71,7 +71,7 @@ pub async fn exactly_one_concurrent_ending_is_taken<S: Store>(store: S, clock: C
         .await;
         let taken: Vec<_> = endings
             .into_iter()
-            .filter_map(|(held, record)| (held == Held::Yes).then_some(record))
+            .filter_map(|(held, record)| (held == Ownership::Held).then_some(record))
             .collect();
         match &taken[..] {
             [Some(record)] => {

@@ -133,11 +133,11 @@ pub async fn extreme_terms_and_tokens_are_taken<S: Store>(store: S, clock: Clock
         "a lease of a year: {begun:?}"
     );
     let released = bench.release(&key, claim.owner()).await;
-    assert_eq!(released, crate::store::Held::Yes, "a lease of a year");
+    assert_eq!(released, crate::store::Ownership::Held, "a lease of a year");
     bench.must_start(&key, &claim, "released").await;
     let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(b"a year"));
     let completed = bench.complete(&key, claim.owner(), &record, YEAR).await;
-    assert_eq!(completed, crate::store::Held::Yes, "a ttl of a year");
+    assert_eq!(completed, crate::store::Ownership::Held, "a ttl of a year");
     bench
         .must_be_completed(&key, &record, "a ttl of a year")
         .await;

@@ -7,7 +7,7 @@ use http::StatusCode;
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, must_be_same};
 use super::endings::INCONCLUSIVE;
-use crate::store::{Begin, Held, Record, Store, StoreErrorKind};
+use crate::store::{Begin, Ownership, Record, Store, StoreErrorKind};
 
 /// The room of claims and records that have ended is given back, without a request coming in.
 ///
@@ -35,7 +35,7 @@ pub async fn the_room_of_what_ended_is_given_back<S: Store>(
         let (key, claim) = bench.claimed().await;
         let during = room().await;
         let released = bench.release(&key, claim.owner()).await;
-        assert_eq!(released, Held::Yes, "release by the owner");
+        assert_eq!(released, Ownership::Held, "release by the owner");
         let now = clock.now();
         if !terms.iter().all(|term| term.lasted_until(now)) {
             continue;
@@ -82,8 +82,8 @@ pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {
             .complete(&key, claim.owner(), &record, LONG)
             .await
         {
-            Ok(Held::Yes) => records.push((key, record)),
-            Ok(Held::Lost) => panic!("complete by the owner was lost"),
+            Ok(Ownership::Held) => records.push((key, record)),
+            Ok(Ownership::Lost) => panic!("complete by the owner was lost"),
             Err(error) if error.kind() == StoreErrorKind::Full => claims.push((key, claim)),
             Err(error) => panic!("complete in a store that may be full: {error}"),
         }
@@ -99,11 +99,11 @@ pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {
             .must_be_in_progress(key, claim, "in a full store")
             .await;
         let renewed = bench.renew(key, claim.owner(), LONG).await;
-        assert_eq!(renewed, Held::Yes, "renew in a full store");
+        assert_eq!(renewed, Ownership::Held, "renew in a full store");
     }
     for (key, claim) in &claims {
         let released = bench.release(key, claim.owner()).await;
-        assert_eq!(released, Held::Yes, "release in a full store");
+        assert_eq!(released, Ownership::Held, "release in a full store");
     }
     let (key, claim) = (fresh_key(), fresh_claim());
     bench

@@ -3,7 +3,7 @@
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
 use super::endings::INCONCLUSIVE;
-use crate::store::{Begin, Held, Store};
+use crate::store::{Begin, Ownership, Store};
 
 /// A lease ends when it was asked to: not earlier, not later, and not prolonged by who asks.
 pub async fn a_lease_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
@@ -31,7 +31,11 @@ pub async fn a_renewed_lease_ends_when_asked_for<S: Store>(store: S, clock: Cloc
         if !first.lasted_until(clock.now()) {
             continue;
         }
-        assert_eq!(held, Held::Yes, "renew by the owner while the lease lasts");
+        assert_eq!(
+            held,
+            Ownership::Held,
+            "renew by the owner while the lease lasts"
+        );
         let is_held = |found: &Begin| matches!(found, Begin::InProgress(_));
         bench.must_end(&key, &renewed, is_held).await;
         bench
@@ -52,7 +56,7 @@ pub async fn a_ttl_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let record = record_of(&first);
     let complete = bench.complete(&key, first.owner(), &record, ttl);
     let (held, term) = clock.grant(ttl, complete).await;
-    assert_eq!(held, Held::Yes, "complete by the owner");
+    assert_eq!(held, Ownership::Held, "complete by the owner");
     let is_kept = |found: &Begin| matches!(found, Begin::Completed(found) if *found == record);
     let second = bench.must_end(&key, &term, is_kept).await;
     bench
@@ -95,7 +99,7 @@ pub async fn a_record_outlives_the_lease<S: Store>(store: S, clock: Clock) {
         if !term.lasted_until(clock.now()) {
             continue;
         }
-        assert_eq!(held, Held::Yes, "complete while the lease lasts");
+        assert_eq!(held, Ownership::Held, "complete while the lease lasts");
         term.over().await;
         bench
             .must_be_completed(&key, &record, "after the lease of its claim")

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
-use crate::RecordKey;
+use crate::store::RecordKey;
 
 /// A coarse point in time: a count of seconds from the start of the store.
 pub(super) type Tick = u32;

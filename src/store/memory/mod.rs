@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::shared::Shared;
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError};
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError};
 
 /// A [`Store`] in the memory of one process: fast, not shared with other processes, not durable.
 ///
@@ -113,7 +113,7 @@ impl Store for MemoryStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.shared.complete(key, owner, record, ttl)
     }
 
@@ -122,11 +122,11 @@ impl Store for MemoryStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         Ok(self.shared.renew(key, owner, lease))
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         Ok(self.shared.release(key, owner))
     }
 }

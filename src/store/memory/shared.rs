@@ -9,11 +9,11 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::super::{Begin, Claim, Held, Owner, Record, StoreError, StoreErrorKind};
+use super::super::{Begin, Claim, Owner, Ownership, Record, StoreError, StoreErrorKind};
 use super::expiry::{Expiry, Tick};
 use super::slot::{Slot, State};
 use super::sweeper;
-use crate::RecordKey;
+use crate::store::RecordKey;
 
 /// What the clones of a store share.
 #[derive(Debug)]
@@ -106,13 +106,13 @@ impl Shared {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let Some(mut slot) = self.slots.get_mut(key) else {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         };
         let now = self.now();
         if !slot.is_held_by(owner, now) {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         }
         let completed = Slot {
             state: State::completed(record),
@@ -127,30 +127,30 @@ impl Shared {
         }
         self.replace(&mut slot, completed);
         self.hasten(key, slot);
-        Ok(Held::Yes)
+        Ok(Ownership::Held)
     }
 
-    pub(super) fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Held {
+    pub(super) fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Ownership {
         let Some(mut slot) = self.slots.get_mut(key) else {
-            return Held::Lost;
+            return Ownership::Lost;
         };
         let now = self.now();
         if !slot.is_held_by(owner, now) {
-            return Held::Lost;
+            return Ownership::Lost;
         }
         slot.deadline = after(now, lease);
         self.hasten(key, slot);
-        Held::Yes
+        Ownership::Held
     }
 
-    pub(super) fn release(&self, key: &RecordKey, owner: Owner) -> Held {
+    pub(super) fn release(&self, key: &RecordKey, owner: Owner) -> Ownership {
         let is_held = |_: &RecordKey, slot: &Slot| slot.is_held_by(owner, self.now());
         match self.slots.remove_if(key, is_held) {
             Some((_, slot)) => {
                 self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
-                Held::Yes
+                Ownership::Held
             }
-            None => Held::Lost,
+            None => Ownership::Lost,
         }
     }
 
@@ -307,13 +307,13 @@ mod tests {
             ("complete", |shared, key, held| {
                 let record = Record::new(held.fingerprint(), http::StatusCode::OK, [], None);
                 let completed = shared.complete(key, held.owner(), &record, LEASE);
-                matches!(completed, Ok(Held::Lost))
+                matches!(completed, Ok(Ownership::Lost))
             }),
             ("renew", |shared, key, held| {
-                shared.renew(key, held.owner(), LEASE) == Held::Lost
+                shared.renew(key, held.owner(), LEASE) == Ownership::Lost
             }),
             ("release", |shared, key, held| {
-                shared.release(key, held.owner()) == Held::Lost
+                shared.release(key, held.owner()) == Ownership::Lost
             }),
         ];
         for (name, step) in steps {
@@ -354,7 +354,7 @@ mod tests {
             bytes[..2].copy_from_slice(&n.to_be_bytes());
             let key = RecordKey::from_bytes(bytes);
             match shared.begin(&key, &claim, LEASE) {
-                Ok(_) => assert_eq!(shared.release(&key, claim.owner()), Held::Yes),
+                Ok(_) => assert_eq!(shared.release(&key, claim.owner()), Ownership::Held),
                 Err(_) => refused += 1,
             }
             assert!(shared.bytes() <= 66 * 1024);

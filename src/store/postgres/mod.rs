@@ -16,10 +16,10 @@ use sqlx::query::Query;
 use sqlx::{Postgres, Row};
 
 use self::pool::Pool;
-use super::codec::{claim_prefix, encode_claim, encode_record};
-use super::compression::Compression;
 use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use super::wire::codec::{claim_prefix, encode_claim, encode_record};
+use super::wire::compression::Compression;
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// A [`Store`] in a PostgreSQL database, shared by all processes that use it, and as durable as the
 /// database.
@@ -208,9 +208,9 @@ impl PostgresStore {
     }
 
     /// Runs the step of an owner, and tells whether it was taken.
-    async fn step(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Held, StoreError> {
+    async fn step(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Ownership, StoreError> {
         let changed = self.pool.run(query).await.map_err(store_error)?;
-        Ok(sql::held(u64::from(changed.is_some())))
+        Ok(sql::ownership(u64::from(changed.is_some())))
     }
 }
 
@@ -259,7 +259,7 @@ impl Store for PostgresStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let query = self.statements.complete.query();
         let query = query
             .bind(&key.as_bytes()[..])
@@ -274,7 +274,7 @@ impl Store for PostgresStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let query = self.statements.renew.query();
         let query = query
             .bind(&key.as_bytes()[..])
@@ -283,7 +283,7 @@ impl Store for PostgresStore {
         self.step(query).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let query = self.statements.release.query();
         let query = query
             .bind(&key.as_bytes()[..])

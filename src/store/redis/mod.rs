@@ -16,9 +16,9 @@ use self::connection::{Connection, Given};
 use self::error::{store_error, unexpected_reply};
 use self::reconnecting::Reconnecting;
 use self::script::Script;
-use super::codec::{self, Entry};
-use super::compression::Compression;
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use super::wire::codec::{self, Entry};
+use super::wire::compression::Compression;
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// A [`Store`] in a Redis (7.0 or newer) or Valkey server, shared by all processes that use it.
 ///
@@ -176,15 +176,15 @@ impl RedisStore {
         key: &RecordKey,
         owner: Owner,
         arguments: &[&[u8]],
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let prefix = codec::claim_prefix(owner);
         let arguments = [&[&prefix[..]], arguments].concat();
         let reply = script
             .run(&*self.connection, &self.name(key), &arguments)
             .await;
         match reply.map_err(store_error)? {
-            Value::Int(1) => Ok(Held::Yes),
-            Value::Int(0) => Ok(Held::Lost),
+            Value::Int(1) => Ok(Ownership::Held),
+            Value::Int(0) => Ok(Ownership::Lost),
             _ => Err(unexpected_reply()),
         }
     }
@@ -240,7 +240,7 @@ impl Store for RedisStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let record = codec::encode_record(record, self.compression);
         let ttl = millis(ttl).to_string();
         let arguments = [&record[..], ttl.as_bytes()];
@@ -252,13 +252,13 @@ impl Store for RedisStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let lease = millis(lease).to_string();
         let arguments = [lease.as_bytes()];
         self.step(&script::RENEW, key, owner, &arguments).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         self.step(&script::RELEASE, key, owner, &[]).await
     }
 }

@@ -51,7 +51,7 @@ impl Script {
     }
 }
 
-/// Each compares what the value starts with, by [`claim_prefix`](super::codec::claim_prefix), so
+/// Each compares what the value starts with, by [`claim_prefix`](super::wire::codec::claim_prefix), so
 /// that a long record is not read. Keys that ended are absent to a script as to any command.
 ///
 /// A completing claim was let in while there was room, and what its handler did can't be undone: it

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 pub(super) use self::cleaner::{Clean, clean, clean_every};
 pub(super) use self::statement::{Statement, Table};
-use super::codec::Entry;
-use super::{Begin, Claim, Held, StoreError, StoreErrorKind};
+use super::wire::codec::Entry;
+use super::{Begin, Claim, Ownership, StoreError, StoreErrorKind};
 
 /// Tells what a claim came to, from the entry that the database has under the key after it.
 pub(super) fn begun(entry: Vec<u8>, claim: &Claim) -> Result<Begin, StoreError> {
@@ -21,8 +21,12 @@ pub(super) fn begun(entry: Vec<u8>, claim: &Claim) -> Result<Begin, StoreError> 
 }
 
 /// Tells whether an owner's step was taken, from the number of rows that it changed.
-pub(super) fn held(rows: u64) -> Held {
-    if rows > 0 { Held::Yes } else { Held::Lost }
+pub(super) fn ownership(rows: u64) -> Ownership {
+    if rows > 0 {
+        Ownership::Held
+    } else {
+        Ownership::Lost
+    }
 }
 
 /// Counts a duration in the database's smallest unit, not shorter than it is.

@@ -16,10 +16,10 @@ use sqlx::{Row, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::codec::{claim_prefix, encode_claim, encode_record};
-use super::compression::Compression;
 use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
-use super::{Begin, Claim, Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use super::wire::codec::{claim_prefix, encode_claim, encode_record};
+use super::wire::compression::Compression;
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
 /// A [`Store`] in a SQLite file: durable, and shared by the processes of one machine.
 ///
@@ -85,7 +85,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     /// For records: a pool of which each commit waits for the disk.
     records: SqlitePool,
-    /// Held while something is written, so that writes of this process are taken in order.
+    /// Ownership while something is written, so that writes of this process are taken in order.
     turn: Arc<Mutex<()>>,
     table: Table,
     statements: Arc<Statements>,
@@ -270,7 +270,7 @@ impl Store for SqliteStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let prefix = claim_prefix(owner);
         let entry = encode_record(record, self.compression);
         let completed = || {
@@ -281,7 +281,9 @@ impl Store for SqliteStore {
                 .bind(&entry[..])
                 .bind(millis(ttl))
         };
-        self.write(&self.records, completed).await.map(sql::held)
+        self.write(&self.records, completed)
+            .await
+            .map(sql::ownership)
     }
 
     async fn renew(
@@ -289,7 +291,7 @@ impl Store for SqliteStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let prefix = claim_prefix(owner);
         let renewed = || {
             let query = self.statements.renew.query();
@@ -298,16 +300,16 @@ impl Store for SqliteStore {
                 .bind(&prefix[..])
                 .bind(millis(lease))
         };
-        self.write(&self.pool, renewed).await.map(sql::held)
+        self.write(&self.pool, renewed).await.map(sql::ownership)
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let prefix = claim_prefix(owner);
         let released = || {
             let query = self.statements.release.query();
             query.bind(&key.as_bytes()[..]).bind(&prefix[..])
         };
-        self.write(&self.pool, released).await.map(sql::held)
+        self.write(&self.pool, released).await.map(sql::ownership)
     }
 }
 

@@ -4,11 +4,11 @@
 //! the layer. A check that does not hold panics.
 
 pub mod caller;
+pub mod keep;
 pub mod key;
 pub mod record;
 pub mod request;
 pub mod script;
-pub mod storable;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

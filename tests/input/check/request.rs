@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
 use tower::{Layer, ServiceExt, service_fn};
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record};
 use tower_idempotency::{
     IdempotencyKey, IdempotencyLayer, MemoryStore, Outcome, RecordKey, RequestBody, Store,
-    StoreError, is_storable,
+    StoreError, is_kept_by_default,
 };
 
 use super::script::{Read, Script, read};
@@ -139,7 +139,7 @@ async fn assert_replayed(exchange: &Exchange, input: &Input, body: Option<&[u8]>
     let refused = exchange.send(&other).await;
     assert_eq!(exchange.runs(), 1);
     assert_eq!(refused.parts.status, StatusCode::UNPROCESSABLE_ENTITY);
-    assert_eq!(refused.outcome(), Outcome::Mismatch);
+    assert_eq!(refused.outcome(), Outcome::KeyReused);
 }
 
 /// A GET with the same words never meets the store, and comes back as the handler gave it.
@@ -197,7 +197,7 @@ fn expected(input: &Input) -> Expected {
     *response.status_mut() = input.status;
     *response.headers_mut() = input.response_headers.clone();
     let upload_broke = input.reads_upload && input.upload.whole().is_broken;
-    if upload_broke || !is_storable(&response.into_parts().0) {
+    if upload_broke || !is_kept_by_default(&response.into_parts().0) {
         return Expected::Freed;
     }
     let body = input.response.whole();
@@ -386,7 +386,7 @@ impl Store for Counting {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.count().complete(key, owner, record, ttl).await
     }
 
@@ -395,11 +395,11 @@ impl Store for Counting {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.count().renew(key, owner, lease).await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         self.count().release(key, owner).await
     }
 }

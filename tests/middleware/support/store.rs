@@ -5,7 +5,7 @@ use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
 use tower_idempotency::{IdempotencyLayer, MemoryStore, RecordKey, Store, StoreError};
 
 use super::pend;
@@ -141,7 +141,7 @@ impl Store for Scripted {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.step(
             Call::Complete,
             self.memory.complete(key, owner, record, ttl),
@@ -154,12 +154,12 @@ impl Store for Scripted {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.step(Call::Renew, self.memory.renew(key, owner, lease))
             .await
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         self.step(Call::Release, self.memory.release(key, owner))
             .await
     }

@@ -7,7 +7,7 @@ use sqlx::postgres::PgPoolOptions;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tower_idempotency::PostgresStore;
-use tower_idempotency::store::{Begin, Held, Store, StoreErrorKind};
+use tower_idempotency::store::{Begin, Ownership, Store, StoreErrorKind};
 
 use super::database::Database;
 use super::hole::Hole;
@@ -33,7 +33,7 @@ async fn a_claim_whose_reply_is_lost_is_made_all_the_same_and_is_its_owners() {
     must_start(store.begin(&key(1), &claim, MINUTE).await);
     assert!(proxy.has_lost_all());
     let held = store.release(&key(1), claim.owner()).await.unwrap();
-    assert_eq!(held, Held::Yes);
+    assert_eq!(held, Ownership::Held);
 }
 
 /// The server was restarted while nobody asked: all connections of the pool are dead.

@@ -7,7 +7,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 use tower_idempotency::PostgresStore;
-use tower_idempotency::store::{Begin, Held, Owner, Store};
+use tower_idempotency::store::{Begin, Owner, Ownership, Store};
 
 use super::database::Database;
 use crate::entry::{MINUTE, claim, key, record};
@@ -55,13 +55,13 @@ async fn race(database: &Database, isolation: &str) {
             for (owner, begun) in &begun {
                 assert!(matches!(begun, Begin::Started | Begin::InProgress(_)));
                 let held = store.renew(&key, *owner, MINUTE).await.unwrap();
-                assert_eq!(held == Held::Yes, *owner == owners[0]);
+                assert_eq!(held == Ownership::Held, *owner == owners[0]);
             }
             if !fresh {
                 let held = store
                     .complete(&key, owners[0], &record(b"{}"), MINUTE)
                     .await;
-                assert_eq!(held.unwrap(), Held::Yes);
+                assert_eq!(held.unwrap(), Ownership::Held);
             }
         }
     }
@@ -95,7 +95,7 @@ async fn a_replay_and_a_refusal_write_nothing() {
     }
     let record = record(b"{}");
     let held = store.complete(&done, claim.owner(), &record, MINUTE);
-    assert_eq!(held.await.unwrap(), Held::Yes);
+    assert_eq!(held.await.unwrap(), Ownership::Held);
     let rows = async || {
         let rows = database
             .ask("SELECT key, xmin::text, xmax::text, ctid::text FROM idempotency ORDER BY key")

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Row;
 use tokio::task::JoinSet;
 use tower_idempotency::PostgresStore;
-use tower_idempotency::store::{Begin, Held, Store};
+use tower_idempotency::store::{Begin, Ownership, Store};
 
 use super::database::Database;
 use crate::entry::{MINUTE, claim, key, must_be_corrupt, must_start, record};
@@ -82,7 +82,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
     must_start(store.begin(&key, &claim, MINUTE).await);
     let record = record(b"{\"id\":1}");
     let held = store.complete(&key, claim.owner(), &record, MINUTE);
-    assert_eq!(held.await.unwrap(), Held::Yes);
+    assert_eq!(held.await.unwrap(), Ownership::Held);
     for damage in [
         "entry = set_byte(entry, 40, get_byte(entry, 40) # 1)",
         "entry = substring(entry FROM 1 FOR 30)",
@@ -103,7 +103,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         let before = entry().await;
         must_be_corrupt(store.begin(&key, &self::claim(), MINUTE).await);
         let released = store.release(&key, claim.owner()).await.unwrap();
-        assert_eq!(released, Held::Lost);
+        assert_eq!(released, Ownership::Lost);
         assert_eq!(entry().await, before);
     }
     database.remove().await;

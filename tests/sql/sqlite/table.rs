@@ -4,7 +4,7 @@ use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::task::JoinSet;
 use tower_idempotency::SqliteStore;
-use tower_idempotency::store::{Begin, Held, Store};
+use tower_idempotency::store::{Begin, Ownership, Store};
 
 use super::file::File;
 use crate::entry::{MINUTE, claim, key, must_be_corrupt, must_start, record};
@@ -70,7 +70,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
     must_start(store.begin(&key, &claim, MINUTE).await);
     let record = record(b"{\"id\":1}");
     let held = store.complete(&key, claim.owner(), &record, MINUTE);
-    assert_eq!(held.await.unwrap(), Held::Yes);
+    assert_eq!(held.await.unwrap(), Ownership::Held);
     let rows = file.ask("SELECT hex(entry) FROM idempotency").await;
     let whole = rows[0].get::<String, _>(0);
     let flipped = if whole[80..].starts_with("00") {
@@ -95,7 +95,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         let before = entry().await;
         must_be_corrupt(store.begin(&key, &self::claim(), MINUTE).await);
         let released = store.release(&key, claim.owner()).await.unwrap();
-        assert_eq!(released, Held::Lost);
+        assert_eq!(released, Ownership::Lost);
         assert_eq!(entry().await, before);
     }
 }

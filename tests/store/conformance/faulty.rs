@@ -8,7 +8,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, StoreErrorKind,
+};
 use tower_idempotency::{RecordKey, Store, StoreError};
 
 /// What a store may get wrong.
@@ -303,7 +305,7 @@ impl Store for FaultyStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.travel().await;
         let name = self.name(key);
         let now = Instant::now();
@@ -318,7 +320,7 @@ impl Store for FaultyStore {
             let mut slots = self.slots.lock().unwrap();
             if slots.get(&name).is_none_or(|slot| !self.is_live(slot, now)) {
                 slots.insert(name, slot);
-                return Ok(Held::Yes);
+                return Ok(Ownership::Held);
             }
         }
         let may = |slot: &Slot| {
@@ -332,7 +334,7 @@ impl Store for FaultyStore {
         };
         let is_held = self.slots.lock().unwrap().get(&name).is_some_and(may);
         if !is_held {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         }
         if self.is(Fault::GetThenSetComplete) {
             yield_now().await;
@@ -348,10 +350,10 @@ impl Store for FaultyStore {
         }
         let mut slots = self.slots.lock().unwrap();
         let Some(slot) = slots.get_mut(&name) else {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         };
         if !(may(slot) || self.is(Fault::GetThenSetComplete)) {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         }
         slot.ends = match self.fault {
             Fault::LeaseUsedAsTtl => self.end(slot.since, slot.lease),
@@ -362,7 +364,7 @@ impl Store for FaultyStore {
         let ends = slot.ends;
         drop(slots);
         self.give_back(name, ends);
-        Ok(Held::Yes)
+        Ok(Ownership::Held)
     }
 
     async fn renew(
@@ -370,19 +372,19 @@ impl Store for FaultyStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.travel().await;
         let name = self.name(key);
         let now = Instant::now();
         let mut slots = self.slots.lock().unwrap();
         let Some(slot) = slots.get_mut(&name) else {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         };
         let is_owner = self.is_owner(slot, owner) || self.is(Fault::UnfencedRenew);
         let is_in_progress = slot.record.is_none() || self.is(Fault::RenewOfCompletedKey);
         let is_live = self.is_live(slot, now) || self.is(Fault::LateRenew);
         if !(is_owner && is_in_progress && is_live) {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         }
         slot.ends = match self.fault {
             Fault::RenewDoesNothing => slot.ends,
@@ -392,30 +394,30 @@ impl Store for FaultyStore {
         let ends = slot.ends;
         drop(slots);
         self.give_back(name, ends);
-        Ok(Held::Yes)
+        Ok(Ownership::Held)
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         self.travel().await;
         let name = self.name(key);
         let now = Instant::now();
         let mut slots = self.slots.lock().unwrap();
         let Some(slot) = slots.get(&name) else {
             return Ok(match self.fault {
-                Fault::ReleaseTwiceIsHeld => Held::Yes,
-                _ => Held::Lost,
+                Fault::ReleaseTwiceIsHeld => Ownership::Held,
+                _ => Ownership::Lost,
             });
         };
         let is_owner = self.is_owner(slot, owner) || self.is(Fault::UnfencedRelease);
         let is_in_progress = slot.record.is_none() || self.is(Fault::ReleaseOfCompletedKey);
         let is_live = self.is_live(slot, now) || self.is(Fault::LateRelease);
         if !(is_owner && is_in_progress && is_live) {
-            return Ok(Held::Lost);
+            return Ok(Ownership::Lost);
         }
         if !self.is(Fault::ReleaseDoesNothing) {
             slots.remove(&name);
         }
-        Ok(Held::Yes)
+        Ok(Ownership::Held)
     }
 }
 

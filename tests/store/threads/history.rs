@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tower_idempotency::store::{Begin, Claim, Fingerprint, Held, Owner, Record, StoreErrorKind};
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, StoreErrorKind,
+};
 use tower_idempotency::{RecordKey, Store, StoreError};
 
 /// One call of a store, with its answer and the time between which it took effect.
@@ -84,10 +86,10 @@ fn begun(answer: Result<Begin, StoreError>) -> Answer {
     }
 }
 
-fn held(answer: Result<Held, StoreError>) -> Answer {
+fn held(answer: Result<Ownership, StoreError>) -> Answer {
     match answer {
-        Ok(Held::Yes) => Answer::Yes,
-        Ok(Held::Lost) => Answer::Lost,
+        Ok(Ownership::Held) => Answer::Yes,
+        Ok(Ownership::Lost) => Answer::Lost,
         Err(error) => full(&error),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tower_idempotency::store::{Begin, Claim, Held, Owner, Record};
+use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record};
 use tower_idempotency::{RecordKey, Store, StoreError};
 
 use super::checker::{History, check};
@@ -213,7 +213,7 @@ impl WrongStore {
         owner: Owner,
         (any_owner, any_time, any_state): (bool, bool, bool),
         step: impl FnOnce(&mut Slot),
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let mut slots = self.slots.lock().unwrap();
         let now = Instant::now();
         match slots.get_mut(key) {
@@ -223,9 +223,9 @@ impl WrongStore {
                     && (any_state || slot.1.is_none()) =>
             {
                 step(slot);
-                Ok(Held::Yes)
+                Ok(Ownership::Held)
             }
-            _ => Ok(Held::Lost),
+            _ => Ok(Ownership::Lost),
         }
     }
 }
@@ -264,7 +264,7 @@ impl Store for WrongStore {
         owner: Owner,
         record: &Record,
         ttl: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         let late = self.fault == Fault::LateComplete;
         let twice = self.fault == Fault::RecordReplaced;
         self.held(key, owner, (false, late, twice), |slot| {
@@ -277,7 +277,7 @@ impl Store for WrongStore {
         key: &RecordKey,
         owner: Owner,
         lease: Duration,
-    ) -> Result<Held, StoreError> {
+    ) -> Result<Ownership, StoreError> {
         self.held(key, owner, (false, false, false), |slot| {
             if self.fault != Fault::RenewalForgotten {
                 slot.2 = Instant::now() + lease;
@@ -285,7 +285,7 @@ impl Store for WrongStore {
         })
     }
 
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Held, StoreError> {
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let unfenced = self.fault == Fault::UnfencedRelease;
         // Ended at once, which is as good as absent.
         self.held(key, owner, (unfenced, false, false), |slot| {

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::{InvalidKey, Outcome};
+use crate::key::InvalidKey;
+use crate::outcome::Outcome;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +13,7 @@ pub(crate) enum Problem {
     MissingKey,
     InvalidKey(InvalidKey),
     InProgress,
-    Mismatch,
+    KeyReused,
 }
 
 impl Problem {
@@ -29,10 +30,10 @@ impl Problem {
                 },
             ),
             Self::InProgress => (StatusCode::CONFLICT, Outcome::InProgress, IN_PROGRESS),
-            Self::Mismatch => (
+            Self::KeyReused => (
                 StatusCode::UNPROCESSABLE_ENTITY,
-                Outcome::Mismatch,
-                MISMATCH,
+                Outcome::KeyReused,
+                KEY_REUSED,
             ),
         };
         let mut response = Response::new(Bytes::from_static(body.as_bytes()));
@@ -97,8 +98,8 @@ const IN_PROGRESS: &str = problem!(
     "A request with this idempotency key is in progress",
     "The first request with this key has not finished. Retry later with the same key."
 );
-const MISMATCH: &str = problem!(
-    "Mismatch",
+const KEY_REUSED: &str = problem!(
+    "KeyReused",
     "422",
     "idempotency_key_reused",
     "Idempotency key was used for another request",

@@ -1,5 +1,10 @@
 //! What happens to a request that has a key and a caller, from top to bottom.
 
+mod guard;
+mod lease;
+pub(crate) mod problem;
+mod replay;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -10,16 +15,18 @@ use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::{Body, SizeHint};
 use tower_service::Service;
 
-use crate::background::Background;
+use self::guard::Guard;
+use self::lease::Ending;
+use self::problem::Problem;
 use crate::body::{Collected, Finished, Recorded, Recording, UploadState, collect, drain};
-use crate::holder::Ending;
-use crate::lease::Lease;
+use crate::body::{RequestBody, ResponseBody};
+use crate::config::Setup;
+use crate::keep::DoNotKeep;
+use crate::key::IdempotencyKey;
 use crate::outcome::NotKept;
-use crate::problem::Problem;
-use crate::setup::Setup;
-use crate::snapshot;
+use crate::outcome::Outcome;
+use crate::runtime::Background;
 use crate::store::{Begin, Fingerprint, Record, RecordKey, Store};
-use crate::{DoNotStore, IdempotencyKey, Outcome, RequestBody, ResponseBody};
 
 /// Replays, refuses, or runs the handler and keeps its response.
 // A block and not an `async fn`, which would hold each of its arguments twice: what is boxed here
@@ -40,7 +47,7 @@ where
 {
     let fingerprint = Fingerprint::new(request.method(), request.uri());
     let mut execution = Execution {
-        lease: Lease::new(setup, background, record_key),
+        guard: Guard::new(setup, background, record_key),
         fingerprint,
         upload: UploadState::default(),
     };
@@ -48,7 +55,7 @@ where
         if let Some(found) = execution.begin().await {
             // The service is not called, and so must give back what it has reserved to be ready.
             drop(ready);
-            drain(request, execution.lease.background()).await;
+            drain(request, execution.guard.background()).await;
             return Ok(found.into_response().map(ResponseBody::full));
         }
         let response = {
@@ -56,17 +63,17 @@ where
             let upload = execution.upload.clone();
             let request = request.map(|body| RequestBody::watched(body, upload));
             let mut response = pin!(ready.call(request));
-            execution.lease.during(response.as_mut()).await
+            execution.guard.during(response.as_mut()).await
         };
         let (mut parts, body) = match response {
             Ok(response) => response.into_parts(),
             Err(error) => {
                 // Whatever comes of it, the error is the handler's.
-                let _ = execution.lease.settle(Ending::Release).await;
+                let _ = execution.guard.settle(Ending::Release).await;
                 return Err(error);
             }
         };
-        snapshot::remove_markers(&mut parts);
+        replay::remove_markers(&mut parts);
         let ((ending, outcome), body) = match execution.judge(&parts, size_of(&body)) {
             Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
             Judgement::TooLong => {
@@ -77,7 +84,7 @@ where
             Judgement::OfSize(size) => {
                 let collected = {
                     let mut collected = pin!(collect(body, execution.limit()));
-                    execution.lease.during(collected.as_mut()).await
+                    execution.guard.during(collected.as_mut()).await
                 };
                 if collected.is_longer_than(size) {
                     // The whole body is sent, which a server would otherwise cut at this length.
@@ -97,7 +104,7 @@ where
             }
         };
         // The key is settled before the response leaves, so that the client can rely on either.
-        let settled = execution.lease.settle(ending).await;
+        let settled = execution.guard.settle(ending).await;
         parts.extensions.insert(settled.outcome(outcome));
         Ok(Response::from_parts(parts, body))
     }
@@ -114,15 +121,15 @@ impl Found {
     fn into_response(self) -> Response<Bytes> {
         match self {
             Self::InProgress => Problem::InProgress.into_response(),
-            Self::OfAnotherRequest => Problem::Mismatch.into_response(),
-            Self::Completed(record) => snapshot::replay(&record),
+            Self::OfAnotherRequest => Problem::KeyReused.into_response(),
+            Self::Completed(record) => replay::replay(&record),
         }
     }
 }
 
 /// The one run of the handler for a key.
 struct Execution<St: Store> {
-    lease: Lease<St>,
+    guard: Guard<St>,
     fingerprint: Fingerprint,
     upload: UploadState,
 }
@@ -141,7 +148,7 @@ enum Judgement {
 impl<St: Store> Execution<St> {
     /// Claims the key, or returns what is there.
     async fn begin(&mut self) -> Option<Found> {
-        match self.lease.begin(self.fingerprint).await {
+        match self.guard.begin(self.fingerprint).await {
             // A store that fails must not take the API with it, so the handler runs in any case.
             Ok(Begin::Started) | Err(_) => None,
             Ok(Begin::InProgress(first)) if first == self.fingerprint => Some(Found::InProgress),
@@ -164,19 +171,19 @@ impl<St: Store> Execution<St> {
     }
 
     fn limit(&self) -> usize {
-        self.lease.config().max_response_bytes
+        self.guard.config().max_response_bytes
     }
 
     /// Names the reason against keeping a response, if there is one.
     fn why_not_kept(&self, parts: &response::Parts) -> Option<NotKept> {
-        if !self.lease.may_be_held() {
+        if !self.guard.may_be_held() {
             // The store has refused the claim, which is what the outcome will tell.
             Some(NotKept::LeaseLost)
         } else if self.upload.is_broken() {
             Some(NotKept::BrokenUpload)
-        } else if parts.extensions.get::<DoNotStore>().is_some() {
-            Some(NotKept::DoNotStore)
-        } else if parts.status.is_informational() || !(self.lease.config().store_if)(parts) {
+        } else if parts.extensions.get::<DoNotKeep>().is_some() {
+            Some(NotKept::DoNotKeep)
+        } else if parts.status.is_informational() || !(self.guard.config().keep_if)(parts) {
             Some(NotKept::Rule)
         } else {
             None
@@ -193,7 +200,7 @@ impl<St: Store> Execution<St> {
         if self.upload.is_broken() {
             return not_kept(NotKept::BrokenUpload);
         }
-        let record = snapshot::record(self.fingerprint, status, headers, body);
+        let record = replay::record(self.fingerprint, status, headers, body);
         let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
         (Ending::Complete(record), outcome)
     }
@@ -206,14 +213,14 @@ impl<St: Store> Execution<St> {
         let limit = self.limit();
         let declared = parts.headers.get(CONTENT_LENGTH);
         let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-        let patience = self.lease.config().lease;
-        let background = self.lease.background().clone();
-        let failure = self.lease.failure();
+        let patience = self.guard.config().lease;
+        let background = self.guard.background().clone();
+        let failure = self.guard.failure();
         let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
 
         // What the record is made from; the parts themselves leave now.
         let (status, headers) = (parts.status, parts.headers.clone());
-        let renewal = self.lease.keep_in_background();
+        let renewal = self.guard.keep_in_background();
         let finish = move |recorded| -> Finished {
             Box::pin(async move {
                 let _renewal = renewal;
@@ -223,7 +230,7 @@ impl<St: Store> Execution<St> {
                     Recorded::Broken => not_kept(NotKept::BrokenBody),
                 };
                 // The head has left, so there is nobody to tell what came of it.
-                let _ = self.lease.settle(ending).await;
+                let _ = self.guard.settle(ending).await;
             })
         };
         let finish = Box::new(finish);

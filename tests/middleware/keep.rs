@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Method, Response};
 use tower::ServiceExt;
-use tower_idempotency::{DoNotStore, NotKept, Outcome, is_storable};
+use tower_idempotency::{DoNotKeep, NotKept, Outcome, is_kept_by_default};
 
 use crate::support::{Call, Fault, Frames, Gate, Handler, Piece, request, scripted, send, write};
 
@@ -71,13 +71,13 @@ async fn a_handler_can_say_that_its_response_is_not_kept_whatever_the_rule() {
     let (layer, store) = scripted();
     let handler = Handler::new(|_, _| async {
         let mut response = response(200, &[]);
-        response.extensions_mut().insert(DoNotStore);
+        response.extensions_mut().insert(DoNotKeep);
         Ok(response)
     });
-    let app = handler.under(&layer.store_if(|_| true));
+    let app = handler.under(&layer.keep_if(|_| true));
     for run in 1..=2 {
         let answer = send(&app, write("k")).await;
-        assert_eq!(answer.outcome, Outcome::NotKept(NotKept::DoNotStore));
+        assert_eq!(answer.outcome, Outcome::NotKept(NotKept::DoNotKeep));
         assert_eq!((handler.runs(), store.memory.len()), (run, 0));
     }
 }
@@ -93,7 +93,7 @@ async fn the_rule_can_be_replaced() {
         };
         Ok(response(status, &[]))
     });
-    let app = handler.under(&layer.store_if(|parts| !is_storable(parts)));
+    let app = handler.under(&layer.keep_if(|parts| !is_kept_by_default(parts)));
     send(&app, write("a")).await.assert_run("body");
     send(&app, write("a")).await.assert_replay("body");
     let put = || request(Method::PUT, "/vms", "b");

@@ -6,19 +6,19 @@ use http::{HeaderMap, StatusCode, response};
 /// Put into a response's extensions by a handler, says that the response is not to be kept.
 ///
 /// The key is then free again before the response leaves, and a retry runs the handler. It holds
-/// whatever rule [`store_if`](crate::IdempotencyLayer::store_if) sets.
+/// whatever rule [`keep_if`](crate::IdempotencyLayer::keep_if) sets.
 ///
 /// # Examples
 ///
 /// ```
 /// use http::Response;
-/// use tower_idempotency::DoNotStore;
+/// use tower_idempotency::DoNotKeep;
 ///
 /// let mut response = Response::new("try again when the quota is raised");
-/// response.extensions_mut().insert(DoNotStore);
+/// response.extensions_mut().insert(DoNotKeep);
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DoNotStore;
+pub struct DoNotKeep;
 
 /// Tells whether a response is kept by default.
 ///
@@ -34,13 +34,13 @@ pub struct DoNotStore;
 /// A rule that keeps server errors, too:
 ///
 /// ```
-/// use tower_idempotency::{IdempotencyLayer, MemoryStore, is_storable};
+/// use tower_idempotency::{IdempotencyLayer, MemoryStore, is_kept_by_default};
 ///
 /// let layer = IdempotencyLayer::new(MemoryStore::new())
-///     .store_if(|parts| parts.status.is_server_error() || is_storable(parts));
+///     .keep_if(|parts| parts.status.is_server_error() || is_kept_by_default(parts));
 /// # let _ = layer;
 /// ```
-pub fn is_storable(parts: &response::Parts) -> bool {
+pub fn is_kept_by_default(parts: &response::Parts) -> bool {
     has_final_status(parts.status) && has_text(&parts.headers) && !is_attachment(&parts.headers)
 }
 
@@ -107,20 +107,20 @@ mod tests {
     use super::*;
     use http::Response;
 
-    fn storable(status: u16, fields: &[(&'static str, &'static str)]) -> bool {
+    fn is_kept(status: u16, fields: &[(&'static str, &'static str)]) -> bool {
         let mut response = Response::builder().status(status);
         for (name, value) in fields {
             response = response.header(*name, *value);
         }
         let (parts, ()) = response.body(()).expect("a valid response").into_parts();
-        is_storable(&parts)
+        is_kept_by_default(&parts)
     }
 
     #[test]
     fn status_decides_by_whether_it_says_not_now() {
         for status in 100..1000 {
             let refused = matches!(status, 100..=199 | 500..=599 | 401 | 408 | 425 | 429);
-            assert_eq!(storable(status, &[]), !refused, "status {status}");
+            assert_eq!(is_kept(status, &[]), !refused, "status {status}");
         }
     }
 
@@ -139,7 +139,7 @@ mod tests {
             "application/vnd.api+JSON ; ext=a",
             "image/svg+xml",
         ] {
-            assert!(storable(200, &[("content-type", kept)]), "{kept}");
+            assert!(is_kept(200, &[("content-type", kept)]), "{kept}");
         }
         for not_kept in [
             "text/event-stream",
@@ -153,13 +153,13 @@ mod tests {
             "json",
             "",
         ] {
-            assert!(!storable(200, &[("content-type", not_kept)]), "{not_kept}");
+            assert!(!is_kept(200, &[("content-type", not_kept)]), "{not_kept}");
         }
     }
 
     #[test]
     fn an_attachment_is_not_kept_and_an_inline_part_is() {
-        let with = |value| storable(200, &[("content-disposition", value)]);
+        let with = |value| is_kept(200, &[("content-disposition", value)]);
         assert!(!with("attachment; filename=\"invoice.txt\""));
         assert!(!with("Attachment"));
         assert!(with("inline"));

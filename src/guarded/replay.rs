@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, response};
 
-use crate::Outcome;
+use crate::outcome::Outcome;
 use crate::store::{Fingerprint, Record};
 
 /// Makes the record of a response. A body of `None` says that it is left out.

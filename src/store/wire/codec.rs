@@ -4,10 +4,10 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use super::super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind};
 #[cfg(feature = "zstd")]
 use super::compression;
 use super::compression::Compression;
-use super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind};
 
 /// What lies under a key.
 ///
@@ -212,9 +212,9 @@ mod tests {
     /// round while instances of both run side by side: these files never change.
     #[test]
     fn the_form_is_that_of_the_golden_files() {
-        let golden = include_bytes!("../../tests/golden/claim-v1.bin");
+        let golden = include_bytes!("golden/claim-v1.bin");
         assert_eq!(&encode_claim(&claim())[..], golden);
-        let golden = include_bytes!("../../tests/golden/record-v1.bin");
+        let golden = include_bytes!("golden/record-v1.bin");
         assert_eq!(
             encode_record(&record(Some(b"{\"id\":1}")), Compression::default()),
             golden
@@ -303,7 +303,7 @@ mod tests {
         /// Read only: what a version of zstd makes of it may differ in its bytes.
         #[test]
         fn the_golden_file_is_read() {
-            let golden = &include_bytes!("../../tests/golden/record-v1-zstd.bin")[..];
+            let golden = &include_bytes!("golden/record-v1-zstd.bin")[..];
             let read = Entry::decode(&Bytes::from_static(golden)).expect("a whole record");
             assert!(matches!(read, Entry::Record(read) if read == record(Some(&json()))));
         }
@@ -328,7 +328,7 @@ mod tests {
     #[cfg(not(feature = "zstd"))]
     #[test]
     fn a_compressed_record_reads_as_corrupt_without_the_feature() {
-        let golden = &include_bytes!("../../tests/golden/record-v1-zstd.bin")[..];
+        let golden = &include_bytes!("golden/record-v1-zstd.bin")[..];
         assert_eq!(kind_of(golden), Some(StoreErrorKind::Corrupt));
     }
 }

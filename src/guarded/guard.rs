@@ -8,21 +8,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::background::{Background, poll_once};
+use super::lease::{Ending, Lease, step_within};
 use crate::config::Config;
-use crate::holder::{Ending, Holder, step_within};
+use crate::config::Setup;
 use crate::outcome::{NotKept, Outcome};
-use crate::setup::Setup;
+use crate::runtime::{Background, poll_once};
 use crate::store::{
-    Begin, Claim, Fingerprint, Held, Owner, RecordKey, Store, StoreError, StoreErrorKind,
+    Begin, Claim, Fingerprint, Owner, Ownership, RecordKey, Store, StoreError, StoreErrorKind,
 };
 use crate::trace;
 
 /// A claim of a key, from before it is made to the moment it is settled.
 ///
 /// Dropping it gives the key up: so does a panic of the handler, or its error.
-pub(crate) struct Lease<St: Store> {
-    holder: Holder<St>,
+pub(crate) struct Guard<St: Store> {
+    lease: Lease<St>,
     patience: Patience,
     state: State,
 }
@@ -73,11 +73,11 @@ pub(crate) enum Settled {
     Failed(StoreErrorKind),
 }
 
-impl<St: Store> Lease<St> {
+impl<St: Store> Guard<St> {
     pub(crate) fn new(setup: Arc<Setup<St>>, background: Background, key: RecordKey) -> Self {
         Self {
             patience: Patience(setup.config.store_timeout),
-            holder: Holder {
+            lease: Lease {
                 setup,
                 background,
                 key,
@@ -88,21 +88,21 @@ impl<St: Store> Lease<St> {
     }
 
     pub(crate) fn config(&self) -> &Config {
-        &self.holder.setup.config
+        &self.lease.setup.config
     }
 
     pub(crate) fn background(&self) -> &Background {
-        &self.holder.background
+        &self.lease.background
     }
 
     /// Claims the key, or tells what is there.
     pub(crate) async fn begin(&mut self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
-        let Holder { setup, key, .. } = &self.holder;
-        let claim = Claim::new(self.holder.owner, fingerprint);
+        let Lease { setup, key, .. } = &self.lease;
+        let claim = Claim::new(self.lease.owner, fingerprint);
         // Until the answer is there, the key may be ours.
         self.state = State::Unknown(StoreErrorKind::Timeout);
         let mut begin = pin!(setup.store.begin(key, &claim, setup.config.lease));
-        let background = &self.holder.background;
+        let background = &self.lease.background;
         let begun = self.patience.wait(background, begin.as_mut()).await;
         self.state = match &begun {
             Ok(Begin::Started) => State::Held,
@@ -120,16 +120,16 @@ impl<St: Store> Lease<St> {
 
     /// Runs a future and renews the lease meanwhile.
     pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
-        self.holder.during(future).await
+        self.lease.during(future).await
     }
 
     /// Renews the lease from a task of its own until the result is dropped.
     ///
     /// A body is polled only as fast as its client reads, which may be less often than a lease.
     pub(crate) fn keep_in_background(&self) -> impl Send + use<St> {
-        let holder = self.holder.clone();
-        self.holder.background.spawn_while_held(async move {
-            holder.keep().await;
+        let lease = self.lease.clone();
+        self.lease.background.spawn_while_held(async move {
+            lease.keep().await;
         })
     }
 
@@ -154,8 +154,8 @@ impl<St: Store> Lease<St> {
             State::Refused(kind) => return Settled::Failed(kind),
             State::Unknown(kind) => {
                 self.state = State::Closed;
-                let later = self.holder.clone().settle_later(ending);
-                self.holder.background.run(later);
+                let later = self.lease.clone().settle_later(ending);
+                self.lease.background.run(later);
                 return Settled::Failed(kind);
             }
         }
@@ -172,28 +172,28 @@ impl<St: Store> Lease<St> {
         if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
             *record = record.without_body();
             error = match self.try_to_settle(&ending).await {
-                Ok(Held::Yes) => return Settled::DoneWithoutBody,
-                Ok(Held::Lost) => return Settled::Lost,
+                Ok(Ownership::Held) => return Settled::DoneWithoutBody,
+                Ok(Ownership::Lost) => return Settled::Lost,
                 Err(error) => error,
             };
         }
         self.state = State::Closed;
-        trace::store_failed(ending.step(), &self.holder.key, &error);
-        let later = self.holder.clone().settle_later(ending);
-        self.holder.background.spawn(later);
+        trace::store_failed(ending.step(), &self.lease.key, &error);
+        let later = self.lease.clone().settle_later(ending);
+        self.lease.background.spawn(later);
         Settled::Failed(error.kind())
     }
 
-    async fn try_to_settle(&mut self, ending: &Ending) -> Result<Held, StoreError> {
+    async fn try_to_settle(&mut self, ending: &Ending) -> Result<Ownership, StoreError> {
         let Self {
-            holder,
+            lease,
             patience,
             state,
         } = self;
-        let mut step = pin!(holder.settle(ending));
-        let mut settled = pin!(patience.wait(&holder.background, step.as_mut()));
+        let mut step = pin!(lease.settle(ending));
+        let mut settled = pin!(patience.wait(&lease.background, step.as_mut()));
         // A store that hangs may do so for longer than the rest of the lease.
-        let held = holder.during(settled.as_mut()).await?;
+        let held = lease.during(settled.as_mut()).await?;
         *state = State::Closed;
         Ok(held)
     }
@@ -211,22 +211,22 @@ impl Settled {
     }
 }
 
-impl From<Held> for Settled {
-    fn from(held: Held) -> Self {
+impl From<Ownership> for Settled {
+    fn from(held: Ownership) -> Self {
         match held {
-            Held::Yes => Self::Done,
-            Held::Lost => Self::Lost,
+            Ownership::Held => Self::Done,
+            Ownership::Lost => Self::Lost,
         }
     }
 }
 
-impl<St: Store> Drop for Lease<St> {
+impl<St: Store> Drop for Guard<St> {
     fn drop(&mut self) {
         if self.may_be_held() {
-            let holder = self.holder.clone();
-            self.holder
+            let lease = self.lease.clone();
+            self.lease
                 .background
-                .run(holder.settle_later(Ending::Release));
+                .run(lease.settle_later(Ending::Release));
         }
     }
 }

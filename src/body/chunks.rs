@@ -2,12 +2,12 @@
 
 /// Bytes in chunks, so that growing never moves what is there, nor takes its room twice.
 #[derive(Default)]
-pub(super) struct Copy {
+pub(super) struct Chunks {
     chunks: Vec<Vec<u8>>,
     len: usize,
 }
 
-impl Copy {
+impl Chunks {
     pub(super) fn len(&self) -> usize {
         self.len
     }
@@ -49,13 +49,13 @@ mod tests {
     fn what_was_pushed_comes_back_in_order_whatever_its_pieces() {
         let all: Vec<u8> = (0..300_000u32).map(|n| (n % 251) as u8).collect();
         for piece in [1, 7, 1000, CHUNK - 1, CHUNK, CHUNK + 1, 300_000] {
-            let mut copy = Copy::default();
+            let mut copy = Chunks::default();
             for data in all.chunks(piece) {
                 copy.push(data);
             }
             assert_eq!(copy.len(), all.len(), "pieces of {piece}");
             assert_eq!(copy.into_vec(), all, "pieces of {piece}");
         }
-        assert_eq!(Copy::default().into_vec(), Vec::<u8>::new());
+        assert_eq!(Chunks::default().into_vec(), Vec::<u8>::new());
     }
 }

@@ -1,7 +1,7 @@
 //! Which responses are kept: compared with the rule written down a second time, in another way.
 
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use tower_idempotency::is_storable;
+use tower_idempotency::is_kept_by_default;
 
 type Fields = Vec<(HeaderName, HeaderValue)>;
 
@@ -19,8 +19,8 @@ pub fn parse(text: &[u8]) -> Option<(StatusCode, Fields)> {
 }
 
 pub fn check(status: StatusCode, fields: &Fields) {
-    let is_kept = storable(status, fields);
-    assert_eq!(is_kept, expected(status, fields), "{status} {fields:?}");
+    let kept = is_kept(status, fields);
+    assert_eq!(kept, expected(status, fields), "{status} {fields:?}");
     // Other fields, the case of letters, and parameters make no difference.
     let mut changed = vec![(
         HeaderName::from_static("x-other"),
@@ -34,14 +34,14 @@ pub fn check(status: StatusCode, fields: &Fields) {
             HeaderValue::from_bytes(&value).expect("a value"),
         )
     }));
-    assert_eq!(storable(status, &changed), is_kept, "{status} {changed:?}");
+    assert_eq!(is_kept(status, &changed), kept, "{status} {changed:?}");
 }
 
-fn storable(status: StatusCode, fields: &Fields) -> bool {
+fn is_kept(status: StatusCode, fields: &Fields) -> bool {
     let mut response = Response::new(());
     *response.status_mut() = status;
     *response.headers_mut() = super::map(fields);
-    is_storable(&response.into_parts().0)
+    is_kept_by_default(&response.into_parts().0)
 }
 
 fn expected(status: StatusCode, fields: &Fields) -> bool {

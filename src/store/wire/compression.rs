@@ -4,7 +4,7 @@
 use bytes::Bytes;
 
 #[cfg(feature = "zstd")]
-use super::StoreError;
+use super::super::StoreError;
 #[cfg(feature = "zstd")]
 use super::codec::Damaged;
 

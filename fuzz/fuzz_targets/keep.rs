@@ -6,7 +6,7 @@
 mod check;
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
-    if let Some((status, fields)) = check::storable::parse(text) {
-        check::storable::check(status, &fields);
+    if let Some((status, fields)) = check::keep::parse(text) {
+        check::keep::check(status, &fields);
     }
 });

@@ -9,21 +9,21 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::background::{Background, poll_once};
-use crate::setup::Setup;
-use crate::store::{Held, Owner, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use crate::config::Setup;
+use crate::runtime::{Background, poll_once};
+use crate::store::{Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 use crate::trace;
 
 /// Whoever speaks to the store for a claim: the request, its renewal, or what is left of both.
-pub(crate) struct Holder<St> {
+pub(crate) struct Lease<St> {
     pub(crate) setup: Arc<Setup<St>>,
     pub(crate) background: Background,
     pub(crate) key: RecordKey,
     pub(crate) owner: Owner,
 }
 
-impl<St: Store> Holder<St> {
-    pub(crate) async fn settle(&self, ending: &Ending) -> Result<Held, StoreError> {
+impl<St: Store> Lease<St> {
+    pub(crate) async fn settle(&self, ending: &Ending) -> Result<Ownership, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
         match ending {
             Ending::Complete(record) => {
@@ -70,7 +70,7 @@ impl<St: Store> Holder<St> {
             };
             sleep.await;
             pause = (pause * 2).min(config.lease / 4);
-            if let Ok(Held::Lost) = self.renew().await {
+            if let Ok(Ownership::Lost) = self.renew().await {
                 return;
             }
         }
@@ -85,8 +85,8 @@ impl<St: Store> Holder<St> {
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
             pause = match self.renew().await {
-                Ok(Held::Yes) => lease / 3,
-                Ok(Held::Lost) => {
+                Ok(Ownership::Held) => lease / 3,
+                Ok(Ownership::Lost) => {
                     trace::lease_lost(&self.key);
                     break;
                 }
@@ -100,7 +100,7 @@ impl<St: Store> Holder<St> {
         pending().await
     }
 
-    async fn renew(&self) -> Result<Held, StoreError> {
+    async fn renew(&self) -> Result<Ownership, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
         // Not longer than until the next renewal, also where the lease is shorter than the patience.
         let limit = config.store_timeout.min(config.lease / 3);
@@ -110,7 +110,7 @@ impl<St: Store> Holder<St> {
 }
 
 // By hand, since a derive would ask the store to be `Clone`.
-impl<St> Clone for Holder<St> {
+impl<St> Clone for Lease<St> {
     fn clone(&self) -> Self {
         Self {
             setup: Arc::clone(&self.setup),
