@@ -6,15 +6,18 @@ use std::time::Duration;
 
 use http::{HeaderName, Method, request, response};
 
+use crate::body::DrainLimits;
 use crate::caller::CallerId;
-use crate::detached::Detached;
+use crate::detached::{Detached, MaxDetached};
 use crate::keep::is_kept_by_default;
+use crate::outage::Outage;
 
 /// The store, the settings, and the count of detached work.
 pub(crate) struct Setup<St> {
     pub(crate) store: Arc<St>,
     pub(crate) config: Config,
     pub(crate) detached: Detached,
+    pub(crate) outage: Arc<Outage>,
 }
 
 /// What the layer's setters set.
@@ -24,6 +27,9 @@ pub(crate) struct Config {
     pub(crate) lease: Duration,
     pub(crate) store_timeout: Duration,
     pub(crate) max_response_bytes: usize,
+    pub(crate) max_drained_bytes: usize,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) max_detached: MaxDetached,
     pub(crate) require_key: bool,
     pub(crate) methods: Arc<[Method]>,
     pub(crate) header_name: HeaderName,
@@ -35,6 +41,13 @@ pub(crate) type CallerFn = dyn Fn(&request::Parts) -> Option<CallerId> + Send + 
 pub(crate) type KeepIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
 
 impl Config {
+    pub(crate) fn drain_limits(&self) -> DrainLimits {
+        DrainLimits {
+            bytes: self.max_drained_bytes,
+            pause: self.drain_timeout,
+        }
+    }
+
     /// Takes a duration of at least a millisecond, which is what every store can tell apart, and at
     /// most a century, beyond which a store's clock may overflow.
     pub(crate) fn checked(name: &str, value: Duration) -> Duration {
@@ -72,6 +85,12 @@ impl Default for Config {
             lease: Duration::from_secs(60),
             store_timeout: Duration::from_millis(500),
             max_response_bytes: 1024 * 1024,
+            max_drained_bytes: 256 * 1024 * 1024,
+            drain_timeout: Duration::from_secs(10),
+            max_detached: MaxDetached {
+                time: Duration::from_secs(60 * 60),
+                number: 10_000,
+            },
             require_key: false,
             methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
             header_name: HeaderName::from_static("idempotency-key"),
@@ -88,6 +107,9 @@ impl fmt::Debug for Config {
             .field("lease", &self.lease)
             .field("store_timeout", &self.store_timeout)
             .field("max_response_bytes", &self.max_response_bytes)
+            .field("max_drained_bytes", &self.max_drained_bytes)
+            .field("drain_timeout", &self.drain_timeout)
+            .field("max_detached", &self.max_detached)
             .field("require_key", &self.require_key)
             .field("methods", &self.methods)
             .field("header_name", &self.header_name)
@@ -102,6 +124,7 @@ impl<St> Clone for Setup<St> {
             store: Arc::clone(&self.store),
             config: self.config.clone(),
             detached: self.detached.clone(),
+            outage: Arc::clone(&self.outage),
         }
     }
 }

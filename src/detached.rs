@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 
 /// A handle to the work of a layer that goes on although its client has left.
 ///
-/// A handler whose client has hung up is carried on to its end in the background, and so is a
-/// response body, or a write to the store that is tried again. A server that shuts down waits for
-/// that work, after it has stopped taking requests and before it drops its runtime.
+/// A handler whose client has hung up goes on to its end in the background, and so does its
+/// response body. A write to the store that failed is tried again there. A server that shuts down
+/// waits for that work, after it has stopped taking requests and before it drops its runtime.
+/// [`max_detached`](crate::IdempotencyLayer::max_detached) bounds it.
 ///
 /// # Examples
 ///
@@ -36,14 +37,41 @@ pub struct Detached {
 
 #[derive(Default)]
 struct Shared {
-    count: AtomicUsize,
+    handlers: AtomicUsize,
+    writes: AtomicUsize,
     idle: Notify,
+}
+
+/// What goes on without a client.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    /// A handler, or the body of its response.
+    Handler,
+    /// A write to the store that is tried again.
+    Write,
+}
+
+/// How long detached work may take, and how much of each kind there may be at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaxDetached {
+    pub(crate) time: Duration,
+    pub(crate) number: usize,
+}
+
+impl Shared {
+    fn count_of(&self, work: Work) -> &AtomicUsize {
+        match work {
+            Work::Handler => &self.handlers,
+            Work::Write => &self.writes,
+        }
+    }
 }
 
 impl Detached {
     /// Returns how many pieces of work are under way.
     pub fn count(&self) -> usize {
-        self.shared.count.load(Ordering::Acquire)
+        let handlers = self.shared.handlers.load(Ordering::Acquire);
+        handlers + self.shared.writes.load(Ordering::Acquire)
     }
 
     /// Waits until no such work is under way, at most for `limit`.
@@ -77,10 +105,16 @@ impl Detached {
         })
     }
 
-    /// Counts one more piece of work until the result is dropped.
-    pub(crate) fn enter(&self) -> Counted {
-        self.shared.count.fetch_add(1, Ordering::AcqRel);
-        Counted(Arc::clone(&self.shared))
+    /// Counts one more piece of work until the result is dropped, unless there are `max` already.
+    pub(crate) fn enter(&self, work: Work, max: usize) -> Option<Counted> {
+        let count = self.shared.count_of(work);
+        let added = count.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < max).then_some(count + 1)
+        });
+        added.ok().map(|_| Counted {
+            shared: Arc::clone(&self.shared),
+            work,
+        })
     }
 }
 
@@ -114,12 +148,17 @@ impl fmt::Display for Unfinished {
 impl std::error::Error for Unfinished {}
 
 /// Counts one piece of work for as long as it lives.
-pub(crate) struct Counted(Arc<Shared>);
+pub(crate) struct Counted {
+    shared: Arc<Shared>,
+    work: Work,
+}
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.0.idle.notify_waiters();
+        let count = self.shared.count_of(self.work);
+        if count.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Whoever waits looks at the other kind, too.
+            self.shared.idle.notify_waiters();
         }
     }
 }

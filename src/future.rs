@@ -21,9 +21,11 @@ pin_project! {
     ///
     /// # Cancellation
     ///
-    /// Dropped before it is done, the future of a guarded request is carried on to its end in the
-    /// background, on the tokio runtime that it was made in. Without one, or when that has ended, it
-    /// is dropped, and the key is free.
+    /// Dropped before its handler began, the future of a guarded request ends there, and the key is
+    /// free. Dropped after that, it goes on to its end in the background, on the tokio runtime that
+    /// it was made in, and in the span that it was in; see
+    /// [`max_detached`](crate::IdempotencyLayer::max_detached) for how long. Without a runtime, or
+    /// when that has ended, it is dropped, and the key is free.
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<F, B, E>
     where
@@ -44,50 +46,56 @@ pin_project! {
         PassedThrough {
             #[pin]
             inner: F,
-            why: Unprotected,
+            why: Option<Unprotected>,
         },
-        Guarded {
-            guarded: Guarded<Result<Response<ResponseBody<B>>, E>>,
+        Refused {
+            response: Option<Response<Bytes>>,
+        },
+        /// The store is asked for the key. Nothing has happened yet that must be carried on.
+        Beginning {
+            beginning: Pin<Box<dyn Future<Output = Begun<Answer<B, E>>> + Send>>,
+        },
+        /// The handler runs, and its response is kept.
+        Running {
+            running: Detachable<Answer<B, E>>,
         },
     }
 }
 
+type Answer<B, E> = Result<Response<ResponseBody<B>>, E>;
+
+/// What came of asking the store for a key.
+pub(crate) enum Begun<T> {
+    /// There is an answer already.
+    Answered(T),
+    /// The handler is to run.
+    Running(Detachable<T>),
+}
+
 impl<F, B: Body<Data = Bytes>, E> ResponseFuture<F, B, E> {
-    pub(crate) fn passed_through(inner: F, why: Unprotected) -> Self {
+    /// Waits for the inner service; the response carries the reason why it is unprotected, if there
+    /// is one to report.
+    pub(crate) fn passed_through(inner: F, why: Option<Unprotected>) -> Self {
         Self {
             state: State::PassedThrough { inner, why },
         }
     }
 
-    /// Runs this future in place, and in the background if it is dropped unfinished.
-    pub(crate) fn guarded<G>(future: G, background: Background) -> Self
-    where
-        G: Future<Output = Result<Response<ResponseBody<B>>, E>> + Send + 'static,
-        B: 'static,
-        E: 'static,
-    {
-        Self::boxed(future, Some((background, carry_on)))
-    }
-
-    /// Runs this future in place, and drops it with this one.
-    pub(crate) fn refused<G>(future: G) -> Self
-    where
-        G: Future<Output = Result<Response<ResponseBody<B>>, E>> + Send + 'static,
-    {
-        Self::boxed(future, None)
-    }
-
-    fn boxed<G>(future: G, detach: Option<Detach<Result<Response<ResponseBody<B>>, E>>>) -> Self
-    where
-        G: Future<Output = Result<Response<ResponseBody<B>>, E>> + Send + 'static,
-    {
-        let future: Boxed<_> = Box::pin(future);
-        let guarded = Guarded {
-            future: Some(future),
-            detach,
-        };
+    pub(crate) fn refused(response: Response<Bytes>) -> Self {
         Self {
-            state: State::Guarded { guarded },
+            state: State::Refused {
+                response: Some(response),
+            },
+        }
+    }
+
+    pub(crate) fn guarded(
+        beginning: impl Future<Output = Begun<Answer<B, E>>> + Send + 'static,
+    ) -> Self {
+        Self {
+            state: State::Beginning {
+                beginning: Box::pin(beginning),
+            },
         }
     }
 }
@@ -97,21 +105,32 @@ where
     F: Future<Output = Result<Response<B>, E>>,
     B: Body<Data = Bytes>,
 {
-    type Output = Result<Response<ResponseBody<B>>, E>;
+    type Output = Answer<B, E>;
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.project().state.project() {
-            StateProj::PassedThrough { inner, why } => {
-                let mut response = ready!(inner.poll(context))?;
-                // An extension is an allocation, which a method that is not guarded does not cost.
-                if *why != Unprotected::Method {
-                    response
-                        .extensions_mut()
-                        .insert(Outcome::PassedThrough(*why));
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            let mut state = self.as_mut().project().state;
+            match state.as_mut().project() {
+                StateProj::PassedThrough { inner, why } => {
+                    let mut response = ready!(inner.poll(context))?;
+                    if let Some(why) = why.take() {
+                        let outcome = Outcome::PassedThrough(why);
+                        response.extensions_mut().insert(outcome);
+                    }
+                    return Poll::Ready(Ok(response.map(ResponseBody::passing)));
                 }
-                Poll::Ready(Ok(response.map(ResponseBody::passing)))
+                StateProj::Refused { response } => {
+                    let response = response.take().expect(POLLED_AFTER_DONE);
+                    return Poll::Ready(Ok(response.map(ResponseBody::full)));
+                }
+                StateProj::Beginning { beginning } => {
+                    match ready!(beginning.as_mut().poll(context)) {
+                        Begun::Answered(answer) => return Poll::Ready(answer),
+                        Begun::Running(running) => state.set(State::Running { running }),
+                    }
+                }
+                StateProj::Running { running } => return running.poll(context),
             }
-            StateProj::Guarded { guarded } => guarded.poll(context),
         }
     }
 }
@@ -122,44 +141,65 @@ impl<F, B: Body<Data = Bytes>, E> fmt::Debug for ResponseFuture<F, B, E> {
     }
 }
 
-/// A future that may be handed to the runtime when it is dropped unfinished.
-struct Guarded<T> {
+/// A future that is handed to the runtime when it is dropped unfinished.
+pub(crate) struct Detachable<T> {
     future: Option<Boxed<T>>,
-    detach: Option<Detach<T>>,
+    background: Background,
+    /// The span that the future was in when it had to wait.
+    span: Option<trace::Span>,
+    /// Made where the output is known to be `'static`, so that `drop` need not ask for it.
+    detach: fn(Boxed<T>, Option<trace::Span>, &Background),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// Where a dropped future goes. The function is made where its output is known to be `'static`, so
-/// that `drop` need not ask for it.
-type Detach<T> = (Background, fn(Boxed<T>, &Background));
+impl<T> Detachable<T> {
+    pub(crate) fn new(
+        future: impl Future<Output = T> + Send + 'static,
+        background: Background,
+    ) -> Self
+    where
+        T: 'static,
+    {
+        Self {
+            future: Some(Box::pin(future)),
+            background,
+            span: None,
+            detach,
+        }
+    }
 
-fn carry_on<T: 'static>(future: Boxed<T>, background: &Background) {
-    trace::detached();
-    background.spawn(async move {
-        drop(future.await);
-    });
-}
-
-impl<T> Guarded<T> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<T> {
         // Taken out, so that one that panics is dropped and not carried on in the background.
-        let mut future = self
-            .future
-            .take()
-            .expect("ResponseFuture polled after it was done");
+        let mut future = self.future.take().expect(POLLED_AFTER_DONE);
         let polled = future.as_mut().poll(context);
         if polled.is_pending() {
             self.future = Some(future);
+            // Here and not in `drop`, where a middleware further out has left its span.
+            self.span.get_or_insert_with(trace::Span::current);
         }
         polled
     }
 }
 
-impl<T> Drop for Guarded<T> {
+fn detach<T: 'static>(future: Boxed<T>, span: Option<trace::Span>, background: &Background) {
+    // Without a count, there is too much work already, and without a runtime, no place for it.
+    if let (Some(counted), true) = (background.leave(), background.has_runtime()) {
+        let background_of_work = background.clone();
+        let span = span.unwrap_or_else(trace::Span::current);
+        background.spawn(span.around(async move {
+            let _counted = counted;
+            drop(background_of_work.carry_on(future).await);
+        }));
+    }
+}
+
+impl<T> Drop for Detachable<T> {
     fn drop(&mut self) {
-        if let (Some(future), Some((background, detach))) = (self.future.take(), &self.detach) {
-            detach(future, background);
+        if let Some(future) = self.future.take() {
+            (self.detach)(future, self.span.take(), &self.background);
         }
     }
 }
+
+const POLLED_AFTER_DONE: &str = "ResponseFuture polled after it was done";

@@ -10,7 +10,7 @@ use tower_layer::Layer;
 use crate::caller::CallerId;
 use crate::config::Config;
 use crate::config::Setup;
-use crate::detached::Detached;
+use crate::detached::{Detached, MaxDetached};
 use crate::service::Idempotency;
 use crate::store::Store;
 
@@ -21,14 +21,10 @@ use crate::store::Store;
 ///
 /// # Runtime
 ///
-/// The services are to be called on a tokio runtime with time enabled. Outside of one, there are no
-/// timers and no background: the store is waited for without a limit, a lease is not renewed, and
-/// the handler of a client that leaves is dropped, which frees the key.
-///
-/// # Panics
-///
-/// On a runtime without time enabled, a request panics that has to wait for its handler or the
-/// store.
+/// The services are to be called on a tokio runtime with time enabled. Without time, there are no
+/// timers: the store is waited for without a limit, and a lease is not renewed. Outside of a runtime
+/// there is no background either: the handler of a client that leaves is dropped, which frees the
+/// key.
 ///
 /// # Examples
 ///
@@ -55,6 +51,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 store: Arc::new(store),
                 config: Config::default(),
                 detached: Detached::default(),
+                outage: Arc::default(),
             }),
         }
     }
@@ -108,8 +105,55 @@ impl<St: Store> IdempotencyLayer<St> {
         self
     }
 
-    /// Sets whether a request without a key is refused with 400. Default: `false`, it passes
-    /// through unprotected.
+    /// Sets how many bytes of an upload are read behind a refusal or a replay. Default: 256 MiB.
+    ///
+    /// The layer answers such a request at once, whatever its client still sends. The rest of the
+    /// upload is read and dropped behind the answer, since a server that closes the connection under
+    /// a client that is still sending makes that client lose the answer. Beyond this limit it does.
+    /// Nothing is read for a client that waits with `Expect: 100-continue` (RFC 9110, section
+    /// 10.1.1).
+    pub fn max_drained_bytes(mut self, max_drained_bytes: usize) -> Self {
+        self.config().max_drained_bytes = max_drained_bytes;
+        self
+    }
+
+    /// Sets how long an upload may pause while it is read behind a refusal or a replay. Default: 10
+    /// seconds.
+    ///
+    /// A slow upload is read to its end as long as some of it comes within each such time. See
+    /// [`max_drained_bytes`](Self::max_drained_bytes).
+    ///
+    /// # Panics
+    ///
+    /// Panics if `drain_timeout` is below a millisecond.
+    pub fn drain_timeout(mut self, drain_timeout: Duration) -> Self {
+        self.config().drain_timeout = Config::checked("drain_timeout", drain_timeout);
+        self
+    }
+
+    /// Sets how long a handler may run on after its client has left, and how many may do so at once.
+    /// Default: 1 hour and 10,000.
+    ///
+    /// A handler that reaches the time is dropped, and so is one whose client leaves when there are
+    /// as many already; either is logged, and its key is free. A body that is still being read then
+    /// is dropped, too; its record has status and headers, as for a body over
+    /// [`max_response_bytes`](Self::max_response_bytes). The number bounds the writes to the store
+    /// that are tried again in the background as well, each kind by itself. The layer's clones and
+    /// all their services count together. With a number of 0, a handler ends when its client leaves.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `time` is below a millisecond.
+    pub fn max_detached(mut self, time: Duration, number: usize) -> Self {
+        let time = Config::checked("max_detached", time);
+        self.config().max_detached = MaxDetached { time, number };
+        self
+    }
+
+    /// Sets whether a request that can't be protected is refused with 400. Default: `false`, it
+    /// passes through unprotected.
+    ///
+    /// With `true`, a guarded method needs a key, and a caller that can be identified.
     pub fn require_key(mut self, require_key: bool) -> Self {
         self.config().require_key = require_key;
         self
@@ -136,7 +180,8 @@ impl<St: Store> IdempotencyLayer<St> {
     /// Sets how the caller is told, within whom a key is unique. Default:
     /// [`CallerId::from_credentials`].
     ///
-    /// A request whose caller is `None` passes through unprotected. See [`CallerId`] for an
+    /// A request whose caller is `None` passes through unprotected, or is refused if
+    /// [`require_key`](Self::require_key) is set. See [`CallerId`] for an
     /// example.
     pub fn caller<F>(mut self, caller: F) -> Self
     where

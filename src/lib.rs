@@ -116,6 +116,7 @@ mod guarded;
 mod keep;
 mod key;
 mod layer;
+mod outage;
 mod outcome;
 mod runtime;
 mod service;

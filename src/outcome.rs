@@ -50,6 +50,9 @@ pub enum Outcome {
     MissingKey,
     /// The request's key is invalid. Refused with 400.
     InvalidKey(InvalidKey),
+    /// The request has a key, its caller can't be identified, and `require_key` is set. Refused with
+    /// 400.
+    UnknownCaller,
 }
 
 impl Outcome {
@@ -72,13 +75,18 @@ impl Outcome {
             Self::NotKept(NotKept::DoNotKeep) => "not_kept_do_not_keep",
             Self::NotKept(NotKept::BrokenUpload) => "not_kept_broken_upload",
             Self::NotKept(NotKept::BrokenBody) => "not_kept_broken_body",
+            Self::NotKept(NotKept::RulePanicked) => "not_kept_rule_panicked",
             Self::NotKept(NotKept::LeaseLost) => "not_kept_lease_lost",
-            Self::StoreFailed(_) => "store_failed",
+            Self::StoreFailed(StoreErrorKind::Unavailable) => "store_unavailable",
+            Self::StoreFailed(StoreErrorKind::Timeout) => "store_timeout",
+            Self::StoreFailed(StoreErrorKind::Full) => "store_full",
+            Self::StoreFailed(StoreErrorKind::Corrupt) => "store_corrupt",
             Self::Replayed => "replayed",
             Self::InProgress => "in_progress",
             Self::KeyReused => "key_reused",
             Self::MissingKey => "missing_key",
             Self::InvalidKey(_) => "invalid_key",
+            Self::UnknownCaller => "unknown_caller",
         }
     }
 }
@@ -115,7 +123,12 @@ pub enum NotKept {
     BrokenUpload,
     /// The response's body broke before its end.
     BrokenBody,
-    /// The lease ended before the handler did, so that a retry may have run the handler again: the
-    /// store lost it or could not be reached to renew it, or the handler blocked its thread.
+    /// The rule of [`IdempotencyLayer::keep_if`] panicked. The key stays claimed until its lease ends.
+    ///
+    /// [`IdempotencyLayer::keep_if`]: crate::IdempotencyLayer::keep_if
+    RulePanicked,
+    /// The lease ended before the handler did, and another request has claimed the key or completed
+    /// it since, so that the handler may have run again: the store lost the claim or could not be
+    /// reached to renew it, or the handler blocked its thread.
     LeaseLost,
 }

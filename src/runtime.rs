@@ -7,10 +7,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
-use crate::detached::Detached;
+use crate::detached::{Counted, Detached, MaxDetached, Work};
+use crate::trace;
 
 /// The runtime of one call, if it has one, and the count of what is left to it.
 ///
@@ -19,53 +19,93 @@ use crate::detached::Detached;
 pub(crate) struct Background {
     runtime: Option<Handle>,
     detached: Detached,
+    max: MaxDetached,
 }
 
 impl Background {
-    pub(crate) fn current(detached: &Detached) -> Self {
+    pub(crate) fn current(detached: &Detached, max: MaxDetached) -> Self {
         Self {
             runtime: Handle::try_current().ok(),
             detached: detached.clone(),
+            max,
         }
     }
 
-    /// Carries work on in the background; without a runtime it is dropped.
+    /// Starts a task; without a runtime the work is dropped.
     pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         if let Some(runtime) = &self.runtime {
-            let counted = self.detached.enter();
-            runtime.spawn(async move {
-                let _counted = counted;
-                work.await;
-            });
+            runtime.spawn(work);
         }
     }
 
-    /// Does work now as far as that goes without waiting, and the rest in the background.
+    /// Counts a handler or a body whose client has just left, unless there are too many already.
+    pub(crate) fn leave(&self) -> Option<Counted> {
+        let counted = self.detached.enter(Work::Handler, self.max.number);
+        match &counted {
+            Some(_) => trace::detached(),
+            None => trace::too_many_detached(self.max.number),
+        }
+        counted
+    }
+
+    /// Waits for work whose client has left, for as long as such work may take.
+    pub(crate) async fn carry_on<F: Future>(&self, work: F) -> Option<F::Output> {
+        let output = self.within(self.max.time, work).await;
+        if output.is_none() {
+            trace::detached_for_too_long(self.max.time);
+        }
+        output
+    }
+
+    /// Writes to the store now as far as that goes without waiting, and the rest in the background:
+    /// see [`Background::write_later`].
+    pub(crate) fn write(&self, write: impl Future<Output = ()> + Send + 'static) {
+        if let Some(rest) = self.begin(write) {
+            self.write_later(rest);
+        }
+    }
+
+    /// Writes to the store in a task that a shutdown waits for. Without a runtime, or with too many
+    /// such tasks, the write is dropped.
+    pub(crate) fn write_later(&self, write: impl Future<Output = ()> + Send + 'static) {
+        match self.detached.enter(Work::Write, self.max.number) {
+            Some(counted) => self.spawn(async move {
+                let _counted = counted;
+                write.await;
+            }),
+            None => trace::too_many_writes(self.max.number),
+        }
+    }
+
+    /// Does work now as far as that goes without waiting, and the rest in a task.
     pub(crate) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        if let Some(rest) = self.begin(work) {
+            self.spawn(rest);
+        }
+    }
+
+    /// Polls work once, and returns it if it is not done.
+    fn begin<F: Future<Output = ()>>(&self, work: F) -> Option<Pin<Box<F>>> {
         let _context = self.runtime.as_ref().map(Handle::enter);
         let mut work = Box::pin(work);
         let mut context = Context::from_waker(Waker::noop());
-        // Called in `drop`, also while a handler's panic unwinds: a store that panics here, too,
-        // must not abort the process.
+        // Called in `drop`, also while a handler's panic unwinds: work that panics here, too, must
+        // not abort the process.
         let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(&mut context)));
-        if let Ok(Poll::Pending) = polled {
-            self.spawn(work);
-        }
+        matches!(polled, Ok(Poll::Pending)).then_some(work)
     }
 
-    /// Runs work in a task of its own until the result is dropped. It is not counted as detached.
-    pub(crate) fn spawn_while_held(
-        &self,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> Option<AbortOnDrop> {
-        let runtime = self.runtime.as_ref()?;
-        Some(AbortOnDrop(runtime.spawn(work)))
+    /// Tells whether there is a runtime that tasks can be started on.
+    pub(crate) fn has_runtime(&self) -> bool {
+        self.runtime.is_some()
     }
 
-    /// Makes a timer; without a runtime there is none, and who waits does so without a limit.
+    /// Makes a timer. Without a runtime, or on one whose time is not enabled, there is none, and who
+    /// waits does so without a limit.
     pub(crate) fn sleep(&self, duration: Duration) -> Option<Sleep> {
         let _context = self.runtime.as_ref()?.enter();
-        Some(tokio::time::sleep(duration))
+        // A runtime can't be asked whether its time is enabled, and a request must not panic if not.
+        catch_unwind(|| tokio::time::sleep(duration)).ok()
     }
 
     /// Waits for a future, at most for `limit`. No timer is made if it is ready at once.
@@ -85,15 +125,6 @@ impl Background {
             sleep.as_mut().poll(context).map(|()| None)
         })
         .await
-    }
-}
-
-/// Ends a task when it is dropped.
-pub(crate) struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

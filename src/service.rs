@@ -13,8 +13,8 @@ use crate::body::drain;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Setup;
 use crate::future::ResponseFuture;
-use crate::guarded;
 use crate::guarded::problem::Problem;
+use crate::guarded::{self, Guarded};
 use crate::key::IdempotencyKey;
 use crate::outcome::Unprotected;
 use crate::runtime::Background;
@@ -63,26 +63,35 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let config = &self.setup.config;
         if !config.methods.contains(request.method()) {
-            return self.pass_through(request, Unprotected::Method);
+            // Not reported: an extension is an allocation.
+            return self.pass_through(request, None);
+        }
+        if request.extensions().get::<Guarded>().is_some() {
+            // A layer further out answers for it, and reports the outcome.
+            return self.pass_through(request, None);
         }
         let key = match IdempotencyKey::from_headers(request.headers(), &config.header_name) {
             Ok(Some(key)) => key,
             Ok(None) if config.require_key => return self.refuse(request, Problem::MissingKey),
-            Ok(None) => return self.pass_through(request, Unprotected::NoKey),
+            Ok(None) => return self.pass_through(request, Some(Unprotected::NoKey)),
             Err(why) => return self.refuse(request, Problem::InvalidKey(why)),
         };
         let (parts, body) = request.into_parts();
-        let Some(caller) = (config.caller)(&parts) else {
+        let caller = (config.caller)(&parts);
+        let request = Request::from_parts(parts, body);
+        let Some(caller) = caller else {
             trace::no_caller();
-            return self.pass_through(Request::from_parts(parts, body), Unprotected::NoCaller);
+            if config.require_key {
+                return self.refuse(request, Problem::UnknownCaller);
+            }
+            return self.pass_through(request, Some(Unprotected::NoCaller));
         };
         let record_key = RecordKey::new(&caller, &key);
-        let background = Background::current(&self.setup.detached);
+        let background = self.background();
         let setup = Arc::clone(&self.setup);
         let ready = self.take_ready();
-        let request = Request::from_parts(parts, body);
-        let run = guarded::run(setup, background.clone(), ready, record_key, key, request);
-        ResponseFuture::guarded(run, background)
+        let beginning = guarded::begin(setup, background, ready, record_key, key, request);
+        ResponseFuture::guarded(beginning)
     }
 }
 
@@ -90,7 +99,7 @@ impl<S, St> Idempotency<S, St> {
     fn pass_through<B, B2>(
         &mut self,
         request: Request<B>,
-        why: Unprotected,
+        why: Option<Unprotected>,
     ) -> ResponseFuture<S::Future, B2, S::Error>
     where
         S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
@@ -112,11 +121,16 @@ impl<S, St> Idempotency<S, St> {
     {
         // Not called, so it must give back what it has reserved to be ready.
         drop(self.take_ready());
-        let background = Background::current(&self.setup.detached);
-        ResponseFuture::refused(async move {
-            drain(request, &background).await;
-            Ok(problem.into_response().map(ResponseBody::full))
-        })
+        drain(
+            request,
+            &self.background(),
+            self.setup.config.drain_limits(),
+        );
+        ResponseFuture::refused(problem.into_response())
+    }
+
+    fn background(&self) -> Background {
+        Background::current(&self.setup.detached, self.setup.config.max_detached)
     }
 
     /// Takes the service that was polled ready, and leaves a clone of it, which need not be.

@@ -4,30 +4,82 @@
 
 #![cfg_attr(not(feature = "tracing"), allow(unused_variables))]
 
+use std::future::Future;
+use std::time::Duration;
+
 use crate::store::{RecordKey, StoreError};
 
-/// A request has a key, and nobody can tell whose it is. Told once a process.
+/// A request has a key, and its caller can't be identified. Logged once a process.
 pub(crate) fn no_caller() {
     #[cfg(feature = "tracing")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             tracing::warn!(
-                "a request has an idempotency key but no credential that tells its caller, and \
-                 goes through unprotected; set IdempotencyLayer::caller (told once)"
+                "a request has an idempotency key but no credential that identifies its caller, so \
+                 it is not protected; set IdempotencyLayer::caller (logged once)"
             );
         });
     }
 }
 
-/// A step of the store failed.
-pub(crate) fn store_failed(step: &'static str, key: &RecordKey, error: &StoreError) {
+/// A step of the store failed, and the one before had not.
+pub(crate) fn outage_began(step: &'static str, key: &RecordKey, error: &StoreError) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         step,
         record = %key,
         error = error as &(dyn std::error::Error + 'static),
-        "the idempotency store failed"
+        "the idempotency store fails; requests run unprotected until it works again"
+    );
+}
+
+/// A step of the store failed in an outage that has been reported.
+pub(crate) fn store_failed_again(step: &'static str, key: &RecordKey, error: &StoreError) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        step,
+        record = %key,
+        error = error as &(dyn std::error::Error + 'static),
+        "the idempotency store failed again"
+    );
+}
+
+/// A step of the store succeeded after so many that had failed.
+pub(crate) fn outage_ended(failures: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(failures, "the idempotency store works again");
+}
+
+/// A store that was full has taken a claim, after it had refused so many steps.
+pub(crate) fn store_has_room(failures: u64) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(failures, "the idempotency store has room again");
+}
+
+/// What is under a key can't be read.
+pub(crate) fn record_corrupt(step: &'static str, key: &RecordKey, error: &StoreError) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        step,
+        record = %key,
+        error = error as &(dyn std::error::Error + 'static),
+        "a record in the idempotency store can't be read"
+    );
+}
+
+/// The store panicked, which is taken for its failure.
+pub(crate) fn store_panicked() {
+    #[cfg(feature = "tracing")]
+    tracing::error!("the idempotency store panicked");
+}
+
+/// The rule of `keep_if` panicked.
+pub(crate) fn rule_panicked(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        record = %key,
+        "the rule of keep_if panicked; the response goes out, and its key stays claimed for a lease"
     );
 }
 
@@ -43,6 +95,33 @@ pub(crate) fn detached() {
     tracing::debug!("the client left; its request goes on in the background");
 }
 
+/// A client left, and its request ends here.
+pub(crate) fn too_many_detached(max: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        max,
+        "the client left and its request is dropped: too many go on in the background already"
+    );
+}
+
+/// A request that went on without its client is dropped.
+pub(crate) fn detached_for_too_long(max: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        ?max,
+        "a request that went on in the background took too long, and is dropped"
+    );
+}
+
+/// A write to the store is not tried again.
+pub(crate) fn too_many_writes(max: usize) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        max,
+        "a write to the idempotency store is given up: too many are tried again already"
+    );
+}
+
 /// What has ended could not be removed from a store.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn cleaning_failed(error: &StoreError) {
@@ -51,4 +130,28 @@ pub(crate) fn cleaning_failed(error: &StoreError) {
         error = error as &(dyn std::error::Error + 'static),
         "the idempotency store could not be cleaned"
     );
+}
+
+/// The span that a request is in, taken along where its work goes on in a task of its own.
+#[derive(Debug)]
+pub(crate) struct Span {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+impl Span {
+    /// Returns the span that is entered now.
+    pub(crate) fn current() -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            span: tracing::Span::current(),
+        }
+    }
+
+    /// Runs work in the span.
+    pub(crate) fn around<F: Future>(self, work: F) -> impl Future<Output = F::Output> {
+        #[cfg(feature = "tracing")]
+        let work = tracing::Instrument::instrument(work, self.span);
+        work
+    }
 }

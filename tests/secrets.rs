@@ -320,13 +320,26 @@ async fn no_outcome_shows_a_token_a_key_or_a_body() {
             &usual,
         )
         .await;
+    world
+        .send(
+            &works.clone().caller(|_| None).require_key(true),
+            request("POST", &[KEY]),
+            &usual,
+        )
+        .await;
+    let panics = world.layer(Mode::Works).keep_if(|_| panic!("the rule"));
+    world.send(&panics, request("POST", &[KEY]), &usual).await;
 
     // Not kept, or not as a whole.
     let long = "a body that is longer than what is kept, which are 64 bytes in this test";
     let breaks = || {
         Script::new(
             false,
-            [Play::Data(Bytes::from_static(b"half")), Play::Break],
+            [
+                Play::Data(Bytes::from_static(b"half")),
+                Play::Wait,
+                Play::Break,
+            ],
         )
     };
     world.answer(&Handler::new(503, sized("later"))).await;
@@ -471,7 +484,7 @@ fn log_to(onlooker: &Onlooker) -> tracing::subscriber::DefaultGuard {
 }
 
 /// Each outcome that there is.
-const OUTCOMES: [&str; 17] = [
+const OUTCOMES: [&str; 22] = [
     "passed_through_method",
     "passed_through_no_key",
     "passed_through_no_caller",
@@ -482,23 +495,31 @@ const OUTCOMES: [&str; 17] = [
     "not_kept_do_not_keep",
     "not_kept_broken_upload",
     "not_kept_broken_body",
+    "not_kept_rule_panicked",
     "not_kept_lease_lost",
-    "store_failed",
+    "store_unavailable",
+    "store_timeout",
+    "store_full",
+    "store_corrupt",
     "replayed",
     "in_progress",
     "key_reused",
     "missing_key",
     "invalid_key",
+    "unknown_caller",
 ];
 
-/// A word of each log event that there is.
-const EVENTS: [&str; 8] = [
-    "goes through unprotected",
+/// A word of each log event that this test can bring about.
+const EVENTS: [&str; 11] = [
+    "it is not protected",
     "step=\"begin\"",
     "step=\"renew\"",
     "step=\"complete\"",
     "step=\"release\"",
     "connection refused",
+    "the idempotency store failed again",
+    "can't be read",
+    "the rule of keep_if panicked",
     "the lease of an idempotency key was lost",
     "the client left",
 ];

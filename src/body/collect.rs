@@ -81,6 +81,8 @@ where
         if body.is_end_stream() {
             break;
         }
+        // A body that is always ready must not keep its thread from all others.
+        tokio::task::consume_budget().await;
     }
     whole.data = data.into_bytes();
     if size.is_some_and(|size| (whole.data.len() as u64) < size) {

@@ -1,5 +1,6 @@
 //! The bodies that the layer hands on: the request's to the handler, the response's to the client.
 
+mod ahead;
 mod chunks;
 mod collect;
 mod drain;
@@ -8,8 +9,8 @@ mod request;
 mod response;
 
 pub(crate) use self::collect::{Collected, collect};
-pub(crate) use self::drain::drain;
-pub(crate) use self::recording::{Finished, Recorded, Recording};
+pub(crate) use self::drain::{DrainLimits, drain};
+pub(crate) use self::recording::{Recorded, Recorder};
 pub use self::request::RequestBody;
 pub(crate) use self::request::UploadState;
 pub use self::response::ResponseBody;

@@ -1,207 +1,148 @@
-//! Passing a body of unknown size on while a copy is taken.
+//! Sending a body of unknown size on while it is read ahead of its client and copied.
 
+use std::any::Any;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 
+use super::ahead::{Ahead, Piece};
 use super::chunks::Chunks;
+use crate::detached::Counted;
 use crate::runtime::Background;
-use crate::trace;
 
-/// What was recorded of a body when its record is made.
+/// What was read of a body when its record is made.
 pub(crate) enum Recorded {
     /// All of it.
     Whole(Vec<u8>),
-    /// It goes beyond the limit, or its client left and it did not come to an end.
+    /// It goes beyond the limit, or its client left and it did not come to an end in time.
     TooLong,
     /// It broke, or ended before its `Content-Length`.
     Broken,
 }
 
-/// What is to be done with the recording, once.
-pub(crate) type Finish = Box<dyn FnOnce(Recorded) -> Finished + Send>;
-
-/// Is ready when it is done.
-pub(crate) type Finished = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// A body that is passed on frame by frame while a copy is taken.
+/// Reads the handler's body ahead of its client, however slow that is, and takes a copy.
 ///
-/// Dropped half-read, it is read to its end in the background.
-pub(crate) struct Recording<B: Body<Data = Bytes>> {
-    recorder: Option<Box<Recorder<B>>>,
-    background: Background,
-    /// Made where the body is known to be sendable, so that `drop` need not ask for it.
-    detach: fn(Box<Recorder<B>>, &Background),
+/// It reads as far as the limit of the copy. When it is dropped, the client gets the end, or the rest
+/// of the body to read by itself.
+pub(crate) struct Recorder<B: Body<Data = Bytes>> {
+    reader: Reader<B>,
+    /// Counts the recorder as detached once its client has left.
+    counted: Option<Counted>,
 }
 
-struct Recorder<B: Body<Data = Bytes>> {
-    inner: Pin<Box<B>>,
+impl<B: Body<Data = Bytes>> Recorder<B> {
+    /// Takes a copy of at most `limit` bytes, which is whole when the body ends, or before that with
+    /// the last of the `declared` bytes.
+    pub(crate) fn new(body: B, limit: usize, declared: Option<u64>) -> Self {
+        Self {
+            reader: Reader {
+                body: Some(Box::pin(body)),
+                copied: Chunks::default(),
+                limit,
+                declared,
+                ahead: Ahead::new(),
+                last: None,
+            },
+            counted: None,
+        }
+    }
+
+    /// Returns the body to send.
+    pub(crate) fn recording(&self, background: Background) -> Recording<B> {
+        Recording {
+            ahead: self.reader.ahead.clone(),
+            rest: None,
+            driver: None,
+            background,
+        }
+    }
+
+    /// Reads until the record can be made: as long as the client is there, and then for as long as
+    /// detached work may take.
+    pub(crate) async fn read(&mut self, background: &Background) -> Recorded {
+        let ahead = self.reader.ahead.clone();
+        let mut read = pin!(self.reader.read());
+        let read_or_left = poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Ready(recorded) => Poll::Ready(Ok(recorded)),
+            Poll::Pending => ahead.poll_left(context).map(Err),
+        });
+        match read_or_left.await {
+            Ok(recorded) => recorded,
+            Err(None) => Recorded::TooLong,
+            Err(counted) => {
+                self.counted = counted;
+                let recorded = background.carry_on(read).await;
+                recorded.unwrap_or(Recorded::TooLong)
+            }
+        }
+    }
+}
+
+struct Reader<B: Body<Data = Bytes>> {
+    /// Goes to the client unless it has ended.
+    body: Option<Pin<Box<B>>>,
     copied: Chunks,
     limit: usize,
     /// What `Content-Length` says, where the handler has set it.
     declared: Option<u64>,
-    /// How long the body is still read when its client has left.
-    patience: Duration,
-    finish: Option<Finish>,
-    stage: Stage<B>,
+    ahead: Ahead<B>,
+    /// What the client gets when the record is made, and not before.
+    last: Option<Piece<B>>,
 }
 
-enum Stage<B: Body<Data = Bytes>> {
-    /// Frames are passed on and copied.
-    Copying,
-    /// The record is made; then this is the next frame, or the end.
-    Settling(Finished, Option<Result<Frame<Bytes>, B::Error>>, After),
-    /// The record is made without the body, the rest of which is passed on.
-    Passing,
-    /// The body has ended.
-    Ended,
-}
-
-/// What follows when the record is made.
-#[derive(Clone, Copy)]
-enum After {
-    Passing,
-    Ended,
-}
-
-type FrameResult<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
-
-impl<B: Body<Data = Bytes>> Recording<B> {
-    /// Takes a copy of at most `limit` bytes, which is whole when the body ends, or before that with
-    /// the last of the `declared` bytes. If the recording is dropped before its end, the body is
-    /// read on for `patience` in the background.
-    pub(crate) fn new(
-        inner: B,
-        limit: usize,
-        declared: Option<u64>,
-        patience: Duration,
-        finish: Finish,
-        background: Background,
-    ) -> Self
-    where
-        B: Body<Error: Send> + Send + 'static,
-    {
-        Self {
-            recorder: Some(Box::new(Recorder {
-                inner: Box::pin(inner),
-                copied: Chunks::default(),
-                limit,
-                declared,
-                patience,
-                finish: Some(finish),
-                stage: Stage::Copying,
-            })),
-            background,
-            detach: detach::<B>,
-        }
-    }
-
-    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<FrameResult<B>> {
-        // Taken out, so that a body that panics is dropped and not carried on in the background.
-        let Some(mut recorder) = self.recorder.take() else {
-            return Poll::Ready(None);
-        };
-        let frame = recorder.poll_frame(context);
-        self.recorder = Some(recorder);
-        frame
-    }
-
-    pub(super) fn is_end_stream(&self) -> bool {
-        // Not before the record is made, whatever the inner body knows.
-        let recorder = self.recorder.as_ref();
-        recorder.is_none_or(|recorder| match recorder.stage {
-            Stage::Copying | Stage::Settling(..) => false,
-            Stage::Passing => recorder.inner.is_end_stream(),
-            Stage::Ended => true,
-        })
-    }
-
-    pub(super) fn size_hint(&self) -> SizeHint {
-        let recorder = self.recorder.as_ref();
-        recorder.map_or_else(SizeHint::default, |recorder| recorder.inner.size_hint())
-    }
-}
-
-impl<B: Body<Data = Bytes>> Drop for Recording<B> {
-    fn drop(&mut self) {
-        let Some(recorder) = self.recorder.take() else {
-            return;
-        };
-        if matches!(recorder.stage, Stage::Copying | Stage::Settling(..)) {
-            (self.detach)(recorder, &self.background);
-        }
-    }
-}
-
-/// Reads a body whose client has left to its end.
-fn detach<B>(mut recorder: Box<Recorder<B>>, background: &Background)
-where
-    B: Body<Data = Bytes, Error: Send> + Send + 'static,
-{
-    trace::detached();
-    let background = background.clone();
-    let runtime = background.clone();
-    runtime.spawn(async move {
-        let patience = recorder.patience;
-        let read = poll_fn(|context| recorder.poll_to_record(context));
-        if background.within(patience, read).await.is_none() {
-            recorder.settle(Recorded::TooLong, None, After::Ended);
-            poll_fn(|context| recorder.poll_to_record(context)).await;
-        }
-    });
-}
-
-impl<B: Body<Data = Bytes>> Recorder<B> {
-    fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<FrameResult<B>> {
-        loop {
-            match &mut self.stage {
-                Stage::Copying => {
-                    let frame = ready!(self.inner.as_mut().poll_frame(context));
-                    let (recorded, after) = match &frame {
-                        Some(Ok(next)) => match next.data_ref() {
-                            Some(data) if self.copied.len() + data.len() <= self.limit => {
-                                self.copied.push(data);
-                                if self.missing().is_none_or(|missing| missing > 0) {
-                                    return Poll::Ready(frame);
-                                }
-                                // With this frame the client has it all, and need not wait for the
-                                // end; nor does a server ask for it.
-                                (self.whole(), After::Passing)
-                            }
-                            Some(_) => (Recorded::TooLong, After::Passing),
-                            // Trailers come last, and with them the end is signalled.
-                            None => (self.whole(), After::Ended),
-                        },
-                        Some(Err(_)) => (Recorded::Broken, After::Ended),
-                        None => (self.whole(), After::Ended),
-                    };
-                    self.settle(recorded, frame, after);
-                }
-                Stage::Settling(settled, frame, after) => {
-                    ready!(settled.as_mut().poll(context));
-                    let frame = frame.take();
-                    self.stage = match after {
-                        After::Passing => Stage::Passing,
-                        After::Ended => Stage::Ended,
-                    };
-                    return Poll::Ready(frame);
-                }
-                Stage::Passing => return self.inner.as_mut().poll_frame(context),
-                Stage::Ended => return Poll::Ready(None),
+impl<B: Body<Data = Bytes>> Reader<B> {
+    async fn read(&mut self) -> Recorded {
+        while let Some(body) = &mut self.body {
+            let frame = match next(body).await {
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => return self.ended(None),
+                Ok(Some(Err(error))) => return self.broken(Piece::Frame(Err(error))),
+                Err(panic) => return self.broken(Piece::Panic(panic)),
+            };
+            let is_at_end = body.is_end_stream();
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                // They come last, and with them the end is signalled.
+                Err(trailers) => return self.ended(Some(trailers)),
+            };
+            if self.copied.len() + data.len() > self.limit {
+                self.last = Some(Piece::Frame(Ok(Frame::data(data))));
+                return Recorded::TooLong;
             }
+            self.copied.push(&data);
+            if is_at_end {
+                return self.ended(Some(Frame::data(data)));
+            }
+            if self.missing() == Some(0) {
+                // With this frame the client has it all, and need not wait for the end; nor does a
+                // server ask for it.
+                self.last = Some(Piece::Frame(Ok(Frame::data(data))));
+                return self.whole();
+            }
+            if !data.is_empty() {
+                self.ahead.push_data(data);
+            }
+            // A body that is always ready must not keep its thread from all others.
+            tokio::task::consume_budget().await;
         }
+        self.ended(None)
     }
 
-    /// Reads and drops frames until the record is made.
-    fn poll_to_record(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while matches!(self.stage, Stage::Copying | Stage::Settling(..)) {
-            ready!(self.poll_frame(context));
-        }
-        Poll::Ready(())
+    fn ended(&mut self, last: Option<Frame<Bytes>>) -> Recorded {
+        self.body = None;
+        self.last = last.map(|frame| Piece::Frame(Ok(frame)));
+        self.whole()
+    }
+
+    fn broken(&mut self, last: Piece<B>) -> Recorded {
+        self.body = None;
+        self.last = Some(last);
+        Recorded::Broken
     }
 
     /// Returns how many bytes are still to come, if that is declared.
@@ -211,18 +152,90 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
     }
 
     fn whole(&mut self) -> Recorded {
-        if self.missing().is_some_and(|missing| missing > 0) {
-            return Recorded::Broken;
+        let copied = std::mem::take(&mut self.copied);
+        match self.declared {
+            Some(declared) if (copied.len() as u64) < declared => Recorded::Broken,
+            _ => Recorded::Whole(copied.into_vec()),
         }
-        Recorded::Whole(std::mem::take(&mut self.copied).into_vec())
+    }
+}
+
+impl<B: Body<Data = Bytes>> Drop for Reader<B> {
+    fn drop(&mut self) {
+        let rest = self.body.take().map(Piece::Rest);
+        self.ahead.end(self.last.take().into_iter().chain(rest));
+    }
+}
+
+/// Reads the next frame; a panic of the body is its client's to see.
+async fn next<B: Body<Data = Bytes>>(
+    body: &mut Pin<Box<B>>,
+) -> Result<FrameResult<B>, Box<dyn Any + Send>> {
+    poll_fn(|context| {
+        let body = body.as_mut();
+        match catch_unwind(AssertUnwindSafe(|| body.poll_frame(context))) {
+            Ok(frame) => frame.map(Ok),
+            Err(panic) => Poll::Ready(Err(panic)),
+        }
+    })
+    .await
+}
+
+/// A body that is read ahead of its client by a [`Recorder`].
+///
+/// Dropped before its end, it lets the recorder read on without a client.
+pub(crate) struct Recording<B: Body<Data = Bytes>> {
+    ahead: Ahead<B>,
+    rest: Option<Pin<Box<B>>>,
+    /// What runs the recorder, where there is no runtime to do so.
+    driver: Option<Mutex<Driver>>,
+    background: Background,
+}
+
+pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl<B: Body<Data = Bytes>> Recording<B> {
+    /// Runs the recorder in a task of its own, or with the body where there is no runtime.
+    pub(crate) fn driven_by(mut self, driver: Driver) -> Self {
+        if self.background.has_runtime() {
+            self.background.spawn(driver);
+        } else {
+            self.driver = Some(Mutex::new(driver));
+        }
+        self
     }
 
-    /// Makes the record, and then goes on with this frame.
-    fn settle(&mut self, recorded: Recorded, frame: FrameResult<B>, after: After) {
-        self.copied = Chunks::default();
-        // Made once: every stage behind this one leads away from here.
-        if let Some(finish) = self.finish.take() {
-            self.stage = Stage::Settling(finish(recorded), frame, after);
+    pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<FrameResult<B>> {
+        if let Some(driver) = &mut self.driver {
+            let driver = driver.get_mut().unwrap_or_else(PoisonError::into_inner);
+            if driver.as_mut().poll(context).is_ready() {
+                self.driver = None;
+            }
+        }
+        if let Some(rest) = &mut self.rest {
+            return rest.as_mut().poll_frame(context);
+        }
+        match ready!(self.ahead.poll_next(context)) {
+            None => Poll::Ready(None),
+            Some(Piece::Frame(frame)) => Poll::Ready(Some(frame)),
+            Some(Piece::Rest(rest)) => self.rest.insert(rest).as_mut().poll_frame(context),
+            Some(Piece::Panic(panic)) => resume_unwind(panic),
+        }
+    }
+
+    pub(super) fn is_end_stream(&self) -> bool {
+        // Not before the record is made, whatever the inner body knows.
+        let rest = self.rest.as_ref();
+        self.ahead.is_at_end() && rest.is_none_or(Body::is_end_stream)
+    }
+}
+
+type FrameResult<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
+
+impl<B: Body<Data = Bytes>> Drop for Recording<B> {
+    fn drop(&mut self) {
+        if self.driver.is_none() && !self.ahead.has_ended() {
+            self.ahead.leave(self.background.leave());
         }
     }
 }

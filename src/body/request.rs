@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -14,13 +15,17 @@ pin_project! {
     ///
     /// The service inside the layer receives `Request<RequestBody<B>>`. When the connection tears
     /// in the middle of an upload, the handler's answer to that (a 400, mostly) goes out but is not
-    /// kept, or every retry would get it for as long as records are kept.
+    /// kept, or every retry would get it for as long as records are kept. An upload has broken when
+    /// it ends in an error, or before its declared length: a reset of an HTTP/2 stream may look like
+    /// an end.
     ///
     /// Its `Debug` form does not show the inner body, which may hold the whole upload.
     pub struct RequestBody<B> {
         #[pin]
         inner: B,
         upload: Option<UploadState>,
+        // How many bytes are still to come, where the request has declared that.
+        missing: Option<u64>,
     }
 }
 
@@ -30,14 +35,22 @@ impl<B> RequestBody<B> {
         Self {
             inner,
             upload: None,
+            missing: None,
         }
     }
+}
 
+impl<B: Body> RequestBody<B> {
     /// Wraps the body of a request whose response may be kept.
-    pub(crate) fn watched(inner: B, upload: UploadState) -> Self {
+    ///
+    /// What the body itself declares counts for more than the `Content-Length` of the request, which
+    /// may speak of what another middleware has decoded.
+    pub(crate) fn watched(inner: B, content_length: Option<u64>, upload: UploadState) -> Self {
+        let missing = inner.size_hint().exact().or(content_length);
         Self {
             inner,
             upload: Some(upload),
+            missing,
         }
     }
 }
@@ -50,16 +63,37 @@ impl<B: Body> Body for RequestBody<B> {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        let this = self.project();
-        let frame = ready!(this.inner.poll_frame(context));
-        if let (Some(Err(_)), Some(upload)) = (&frame, this.upload) {
-            upload.broken.store(true, Ordering::Release);
+        let mut this = self.project();
+        let frame = ready!(this.inner.as_mut().poll_frame(context));
+        let Some(upload) = this.upload else {
+            return Poll::Ready(frame);
+        };
+        let has_ended = match &frame {
+            Some(Ok(frame)) => {
+                if let (Some(missing), Some(data)) = (this.missing.as_mut(), frame.data_ref()) {
+                    *missing = missing.saturating_sub(data.remaining() as u64);
+                }
+                this.inner.is_end_stream()
+            }
+            Some(Err(_)) => {
+                upload.has_broken();
+                return Poll::Ready(frame);
+            }
+            None => true,
+        };
+        if has_ended && this.missing.is_some_and(|missing| missing > 0) {
+            upload.has_broken();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        let has_ended = self.inner.is_end_stream();
+        // A handler that sees the end here does not ask for another frame.
+        if let (true, Some(upload), Some(1..)) = (has_ended, &self.upload, self.missing) {
+            upload.has_broken();
+        }
+        has_ended
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -82,6 +116,10 @@ pub(crate) struct UploadState {
 }
 
 impl UploadState {
+    fn has_broken(&self) {
+        self.broken.store(true, Ordering::Release);
+    }
+
     pub(crate) fn is_broken(&self) -> bool {
         self.broken.load(Ordering::Acquire)
     }
@@ -93,7 +131,7 @@ mod tests {
 
     #[test]
     fn debug_does_not_show_the_upload() {
-        let body = RequestBody::watched("card=4242".to_owned(), UploadState::default());
+        let body = RequestBody::watched("card=4242".to_owned(), None, UploadState::default());
         let shown = format!("{body:?}");
         assert!(
             shown.contains("broken: false") && !shown.contains("4242"),

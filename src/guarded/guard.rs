@@ -1,4 +1,4 @@
-//! A claim that a request holds: renewed while the handler runs, settled exactly once.
+//! The guard of a request: claims its key, and settles the claim exactly once.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -8,15 +8,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lease::{Ending, Lease, step_within};
-use crate::config::Config;
-use crate::config::Setup;
+use super::lease::{Ending, Lease, caught};
+use crate::config::{Config, Setup};
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::{Background, poll_once};
 use crate::store::{
-    Begin, Claim, Fingerprint, Owner, Ownership, RecordKey, Store, StoreError, StoreErrorKind,
+    Begin, Fingerprint, Owner, Ownership, RecordKey, Store, StoreError, StoreErrorKind,
 };
-use crate::trace;
 
 /// A claim of a key, from before it is made to the moment it is settled.
 ///
@@ -31,17 +29,18 @@ pub(crate) struct Guard<St: Store> {
 struct Patience(Duration);
 
 impl Patience {
-    async fn wait<T>(
+    async fn wait<T, St: Store>(
         &mut self,
-        background: &Background,
-        mut step: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
+        lease: &Lease<St>,
+        step: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
+        let mut step = pin!(caught(step));
         if let Poll::Ready(result) = poll_once(step.as_mut()).await {
             return result;
         }
         let start = Instant::now();
         // Boxed, so that a request which does not wait is not the larger for it.
-        let result = Box::pin(step_within(background, self.0, step)).await;
+        let result = Box::pin(lease.within(self.0, step)).await;
         self.0 = self.0.saturating_sub(start.elapsed());
         result
     }
@@ -67,7 +66,7 @@ pub(crate) enum Settled {
     Done,
     /// The record was kept, but there was no room for its body.
     DoneWithoutBody,
-    /// The lease had been lost.
+    /// The key is another's, or has a record.
     Lost,
     /// The store failed; it is tried again in the background for as long as a lease.
     Failed(StoreErrorKind),
@@ -95,25 +94,27 @@ impl<St: Store> Guard<St> {
         &self.lease.background
     }
 
-    /// Claims the key, or tells what is there.
+    pub(crate) fn key(&self) -> &RecordKey {
+        &self.lease.key
+    }
+
+    /// Claims the key, or returns what is there.
     pub(crate) async fn begin(&mut self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
-        let Lease { setup, key, .. } = &self.lease;
-        let claim = Claim::new(self.lease.owner, fingerprint);
         // Until the answer is there, the key may be ours.
         self.state = State::Unknown(StoreErrorKind::Timeout);
-        let mut begin = pin!(setup.store.begin(key, &claim, setup.config.lease));
-        let background = &self.lease.background;
-        let begun = self.patience.wait(background, begin.as_mut()).await;
+        let begin = self.lease.begin(fingerprint);
+        let begun = self.patience.wait(&self.lease, begin).await;
+        self.lease.report("begin", &begun);
         self.state = match &begun {
-            Ok(Begin::Started) => State::Held,
-            Ok(Begin::InProgress(_) | Begin::Completed(_)) => State::Closed,
-            Err(error) => {
-                trace::store_failed("begin", key, error);
-                match error.kind() {
-                    kind if kind.may_have_been_taken() => State::Unknown(kind),
-                    kind => State::Refused(kind),
-                }
+            Ok(Begin::Started) => {
+                self.lease.setup.outage.has_claimed();
+                State::Held
             }
+            Ok(Begin::InProgress(_) | Begin::Completed(_)) => State::Closed,
+            Err(error) => match error.kind() {
+                kind if kind.may_have_been_taken() => State::Unknown(kind),
+                kind => State::Refused(kind),
+            },
         };
         begun
     }
@@ -121,16 +122,6 @@ impl<St: Store> Guard<St> {
     /// Runs a future and renews the lease meanwhile.
     pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
         self.lease.during(future).await
-    }
-
-    /// Renews the lease from a task of its own until the result is dropped.
-    ///
-    /// A body is polled only as fast as its client reads, which may be less often than a lease.
-    pub(crate) fn keep_in_background(&self) -> impl Send + use<St> {
-        let lease = self.lease.clone();
-        self.lease.background.spawn_while_held(async move {
-            lease.keep().await;
-        })
     }
 
     /// Tells whether there is a claim to settle.
@@ -146,6 +137,11 @@ impl<St: Store> Guard<St> {
         }
     }
 
+    /// Leaves the claim to the end of its lease.
+    pub(crate) fn abandon(&mut self) {
+        self.state = State::Closed;
+    }
+
     /// Ends the claim, once.
     pub(crate) async fn settle(&mut self, ending: Ending) -> Settled {
         match self.state {
@@ -155,12 +151,12 @@ impl<St: Store> Guard<St> {
             State::Unknown(kind) => {
                 self.state = State::Closed;
                 let later = self.lease.clone().settle_later(ending);
-                self.lease.background.run(later);
+                self.lease.background.write(later);
                 return Settled::Failed(kind);
             }
         }
         match self.try_to_settle(&ending).await {
-            Ok(held) => held.into(),
+            Ok(ownership) => ownership.into(),
             // Boxed, so that a request whose store works is not the larger for it.
             Err(error) => Box::pin(self.settle_after(error, ending)).await,
         }
@@ -178,9 +174,8 @@ impl<St: Store> Guard<St> {
             };
         }
         self.state = State::Closed;
-        trace::store_failed(ending.step(), &self.lease.key, &error);
         let later = self.lease.clone().settle_later(ending);
-        self.lease.background.spawn(later);
+        self.lease.background.write_later(later);
         Settled::Failed(error.kind())
     }
 
@@ -190,17 +185,19 @@ impl<St: Store> Guard<St> {
             patience,
             state,
         } = self;
-        let mut step = pin!(lease.settle(ending));
-        let mut settled = pin!(patience.wait(&lease.background, step.as_mut()));
+        let mut settled = pin!(patience.wait(lease, lease.settle(ending)));
         // A store that hangs may do so for longer than the rest of the lease.
-        let held = lease.during(settled.as_mut()).await?;
-        *state = State::Closed;
-        Ok(held)
+        let settled = lease.during(settled.as_mut()).await;
+        lease.report(ending.step(), &settled);
+        if settled.is_ok() {
+            *state = State::Closed;
+        }
+        settled
     }
 }
 
 impl Settled {
-    /// Returns what to tell of a response: this, if the store did as it was asked.
+    /// Returns the outcome of a response: this one, if the store did as it was asked.
     pub(crate) fn outcome(self, done: Outcome) -> Outcome {
         match self {
             Self::Done => done,
@@ -212,8 +209,8 @@ impl Settled {
 }
 
 impl From<Ownership> for Settled {
-    fn from(held: Ownership) -> Self {
-        match held {
+    fn from(ownership: Ownership) -> Self {
+        match ownership {
             Ownership::Held => Self::Done,
             Ownership::Lost => Self::Lost,
         }
@@ -223,10 +220,8 @@ impl From<Ownership> for Settled {
 impl<St: Store> Drop for Guard<St> {
     fn drop(&mut self) {
         if self.may_be_held() {
-            let lease = self.lease.clone();
-            self.lease
-                .background
-                .run(lease.settle_later(Ending::Release));
+            let released = self.lease.clone().settle_later(Ending::Release);
+            self.lease.background.write(released);
         }
     }
 }

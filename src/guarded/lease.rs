@@ -1,7 +1,8 @@
-//! What speaks to the store for a claim: renews it, and settles it in the background.
+//! The lease of a claim: what speaks to the store for it, renews it, and settles it.
 
 use std::convert::Infallible;
 use std::future::{Future, pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -11,10 +12,13 @@ use tokio::time::Instant;
 
 use crate::config::Setup;
 use crate::runtime::{Background, poll_once};
-use crate::store::{Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use crate::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreError,
+    StoreErrorKind,
+};
 use crate::trace;
 
-/// Whoever speaks to the store for a claim: the request, its renewal, or what is left of both.
+/// Whoever speaks to the store for a claim: the request, or what is left of it.
 pub(crate) struct Lease<St> {
     pub(crate) setup: Arc<Setup<St>>,
     pub(crate) background: Background,
@@ -23,6 +27,12 @@ pub(crate) struct Lease<St> {
 }
 
 impl<St: Store> Lease<St> {
+    pub(crate) async fn begin(&self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
+        let Setup { store, config, .. } = &*self.setup;
+        let claim = Claim::new(self.owner, fingerprint);
+        store.begin(&self.key, &claim, config.lease).await
+    }
+
     pub(crate) async fn settle(&self, ending: &Ending) -> Result<Ownership, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
         match ending {
@@ -41,7 +51,7 @@ impl<St: Store> Lease<St> {
             return output;
         }
         // Boxed, so that a request which does not wait is not the larger for it.
-        let mut renewal = Box::pin(self.keep());
+        let mut renewal = Box::pin(self.renew_again_and_again());
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(output);
@@ -51,15 +61,16 @@ impl<St: Store> Lease<St> {
         .await
     }
 
-    /// Tries to settle until it succeeds, the lease is lost, or a lease has passed.
+    /// Tries to settle until the store has answered or a lease has passed.
     pub(crate) async fn settle_later(self, ending: Ending) {
         let config = &self.setup.config;
         let start = Instant::now();
         let mut pause = config.lease / 64;
         loop {
-            let settle = self.settle(&ending);
-            let settle = step_within(&self.background, config.store_timeout, settle);
-            match self.during(pin!(settle)).await {
+            let settled = self.within(config.store_timeout, self.settle(&ending));
+            let settled = self.during(pin!(settled)).await;
+            self.report(ending.step(), &settled);
+            match settled {
                 Ok(_) => return,
                 Err(error) if !error.is_transient() => return,
                 Err(_) if start.elapsed() + pause >= config.lease => return,
@@ -70,14 +81,17 @@ impl<St: Store> Lease<St> {
             };
             sleep.await;
             pause = (pause * 2).min(config.lease / 4);
-            if let Ok(Ownership::Lost) = self.renew().await {
+            // A claim that has ended needs no release. A record is kept even then, unless the key
+            // is another's by now.
+            let renewed = self.renew().await;
+            if let (Ok(Ownership::Lost), Ending::Release) = (renewed, &ending) {
                 return;
             }
         }
     }
 
-    /// Renews the lease at a third of its length, for as long as it is polled.
-    pub(crate) async fn keep(&self) -> Infallible {
+    /// Renews the lease at a third of its length, for as long as this is polled.
+    async fn renew_again_and_again(&self) -> Infallible {
         let lease = self.setup.config.lease;
         // Sooner at first: some of the lease is over by now, since it runs from before the store's
         // reply, or from a renewal before a hand-over.
@@ -90,11 +104,8 @@ impl<St: Store> Lease<St> {
                     trace::lease_lost(&self.key);
                     break;
                 }
-                Err(error) => {
-                    trace::store_failed("renew", &self.key, &error);
-                    // Sooner again, while there is a lease to renew.
-                    lease / 12
-                }
+                // Sooner again, while there is a lease to renew.
+                Err(_) => lease / 12,
             };
         }
         pending().await
@@ -105,7 +116,28 @@ impl<St: Store> Lease<St> {
         // Not longer than until the next renewal, also where the lease is shorter than the patience.
         let limit = config.store_timeout.min(config.lease / 3);
         let renewed = store.renew(&self.key, self.owner, config.lease);
-        step_within(&self.background, limit, renewed).await
+        let renewed = self.within(limit, renewed).await;
+        self.report("renew", &renewed);
+        renewed
+    }
+
+    /// Waits for a step of the store, at most for `limit`.
+    pub(crate) async fn within<T>(
+        &self,
+        limit: Duration,
+        step: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let taken = self.background.within(limit, caught(step)).await;
+        taken.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
+    }
+
+    /// Notes how a step of the store ended, for the log.
+    pub(crate) fn report<T>(&self, step: &'static str, taken: &Result<T, StoreError>) {
+        let outage = &self.setup.outage;
+        match taken {
+            Ok(_) => outage.has_answered(),
+            Err(error) => outage.has_failed(step, &self.key, error),
+        }
     }
 }
 
@@ -136,12 +168,18 @@ impl Ending {
     }
 }
 
-/// Waits for a step of the store, at most for `limit`.
-pub(crate) async fn step_within<T>(
-    background: &Background,
-    limit: Duration,
+/// Takes a panic of the store for its failure: a handler that has run must keep its response.
+pub(crate) async fn caught<T>(
     step: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
-    let taken = background.within(limit, step).await;
-    taken.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
+    let mut step = pin!(step);
+    poll_fn(|context| {
+        let polled = catch_unwind(AssertUnwindSafe(|| step.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            trace::store_panicked();
+            let error = StoreError::new(StoreErrorKind::Unavailable, "the store panicked");
+            Poll::Ready(Err(error))
+        })
+    })
+    .await
 }

@@ -6,8 +6,10 @@ pub(crate) mod problem;
 mod replay;
 
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -18,96 +20,140 @@ use tower_service::Service;
 use self::guard::Guard;
 use self::lease::Ending;
 use self::problem::Problem;
-use crate::body::{Collected, Finished, Recorded, Recording, UploadState, collect, drain};
-use crate::body::{RequestBody, ResponseBody};
+use crate::body::{
+    Collected, Recorded, Recorder, RequestBody, ResponseBody, UploadState, collect, drain,
+};
 use crate::config::Setup;
+use crate::future::{Begun, Detachable};
 use crate::keep::DoNotKeep;
 use crate::key::IdempotencyKey;
-use crate::outcome::NotKept;
-use crate::outcome::Outcome;
-use crate::runtime::Background;
+use crate::outcome::{NotKept, Outcome};
+use crate::runtime::{Background, poll_once};
 use crate::store::{Begin, Fingerprint, Record, RecordKey, Store};
+use crate::trace;
 
-/// Replays, refuses, or runs the handler and keeps its response.
+/// In the extensions of a request, says that a layer answers for it: another one further in lets it
+/// pass.
+#[derive(Clone, Copy)]
+pub(crate) struct Guarded;
+
+/// Claims the key, and then replays, refuses, or runs the handler.
+///
+/// Dropped before the handler runs, it gives the claim up and nothing goes on.
 // A block and not an `async fn`, which would hold each of its arguments twice: what is boxed here
 // must be small for the allocator to be fast.
-pub(crate) fn run<S, St, B, B2>(
+pub(crate) fn begin<S, St, B, B2>(
     setup: Arc<Setup<St>>,
     background: Background,
-    mut ready: S,
+    ready: S,
     record_key: RecordKey,
     key: IdempotencyKey,
     mut request: Request<B>,
-) -> impl Future<Output = Result<Response<ResponseBody<B2>>, S::Error>>
+) -> impl Future<Output = Begun<Result<Response<ResponseBody<B2>>, S::Error>>>
+where
+    S: Service<Request<RequestBody<B>>, Response = Response<B2>> + Send + 'static,
+    S::Future: Send,
+    S::Error: Send,
+    St: Store,
+    B: Body<Data: Send, Error: Send> + Send + 'static,
+    B2: Body<Data = Bytes, Error: Send> + Send + 'static,
+{
+    let mut execution = Execution {
+        fingerprint: Fingerprint::new(request.method(), request.uri()),
+        guard: Guard::new(setup, background, record_key),
+        upload: UploadState::default(),
+    };
+    async move {
+        let background = execution.guard.background().clone();
+        if let Some(found) = execution.begin().await {
+            // The service is not called, and so must give back what it has reserved to be ready.
+            drop(ready);
+            drain(
+                request,
+                &background,
+                execution.guard.config().drain_limits(),
+            );
+            return Begun::Answered(Ok(found.into_response().map(ResponseBody::full)));
+        }
+        request.extensions_mut().insert(Guarded);
+        request.extensions_mut().insert(key);
+        Begun::Running(Detachable::new(run(execution, ready, request), background))
+    }
+}
+
+/// Runs the handler and keeps its response.
+async fn run<S, St, B, B2>(
+    mut execution: Execution<St>,
+    mut ready: S,
+    request: Request<B>,
+) -> Result<Response<ResponseBody<B2>>, S::Error>
 where
     S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
     St: Store,
     B: Body,
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
-    let fingerprint = Fingerprint::new(request.method(), request.uri());
-    let mut execution = Execution {
-        guard: Guard::new(setup, background, record_key),
-        fingerprint,
-        upload: UploadState::default(),
+    let response = {
+        let content_length = declared_length(request.headers());
+        let upload = execution.upload.clone();
+        let request = request.map(|body| RequestBody::watched(body, content_length, upload));
+        let mut response = pin!(ready.call(request));
+        execution.guard.during(response.as_mut()).await
     };
-    async move {
-        if let Some(found) = execution.begin().await {
-            // The service is not called, and so must give back what it has reserved to be ready.
-            drop(ready);
-            drain(request, execution.guard.background()).await;
-            return Ok(found.into_response().map(ResponseBody::full));
+    let (mut parts, body) = match response {
+        Ok(response) => response.into_parts(),
+        Err(error) => {
+            // Whatever comes of it, the error is the handler's.
+            let _ = execution.guard.settle(Ending::Release).await;
+            return Err(error);
         }
-        let response = {
-            request.extensions_mut().insert(key);
-            let upload = execution.upload.clone();
-            let request = request.map(|body| RequestBody::watched(body, upload));
-            let mut response = pin!(ready.call(request));
-            execution.guard.during(response.as_mut()).await
-        };
-        let (mut parts, body) = match response {
-            Ok(response) => response.into_parts(),
-            Err(error) => {
-                // Whatever comes of it, the error is the handler's.
-                let _ = execution.guard.settle(Ending::Release).await;
-                return Err(error);
+    };
+    replay::remove_markers(&mut parts);
+    let ((ending, outcome), body) = match execution.judge(&parts, &body) {
+        Judgement::RulePanicked => {
+            // Nobody can say whether it is to be kept, and freeing the key would invite another
+            // run.
+            execution.guard.abandon();
+            let outcome = Outcome::NotKept(NotKept::RulePanicked);
+            parts.extensions.insert(outcome);
+            return Ok(Response::from_parts(parts, ResponseBody::passing(body)));
+        }
+        Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
+        Judgement::WithoutContent => {
+            let kept = execution.kept(parts.status, &parts.headers, Some(&[]));
+            (kept, ResponseBody::passing(body))
+        }
+        Judgement::TooLong => {
+            let kept = execution.kept(parts.status, &parts.headers, None);
+            (kept, ResponseBody::passing(body))
+        }
+        Judgement::OfUnknownSize => return Ok(execution.record(parts, body).await),
+        Judgement::OfSize(size) => {
+            let collected = {
+                let mut collected = pin!(collect(body, execution.limit()));
+                execution.guard.during(collected.as_mut()).await
+            };
+            if collected.is_longer_than(size) {
+                // The whole body is sent, which a server would otherwise cut at this length.
+                parts.headers.remove(CONTENT_LENGTH);
             }
-        };
-        replay::remove_markers(&mut parts);
-        let ((ending, outcome), body) = match execution.judge(&parts, size_of(&body)) {
-            Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
-            Judgement::TooLong => {
-                let kept = execution.kept(parts.status, &parts.headers, None);
-                (kept, ResponseBody::passing(body))
-            }
-            Judgement::OfUnknownSize => return Ok(execution.record(parts, body)),
-            Judgement::OfSize(size) => {
-                let collected = {
-                    let mut collected = pin!(collect(body, execution.limit()));
-                    execution.guard.during(collected.as_mut()).await
-                };
-                if collected.is_longer_than(size) {
-                    // The whole body is sent, which a server would otherwise cut at this length.
-                    parts.headers.remove(CONTENT_LENGTH);
+            match collected {
+                Collected::Whole(whole) => {
+                    let data = Some(&whole.data[..]);
+                    let kept = execution.kept(parts.status, &parts.headers, data);
+                    (kept, whole.into_body())
                 }
-                match collected {
-                    Collected::Whole(whole) => {
-                        let data = Some(&whole.data[..]);
-                        let kept = execution.kept(parts.status, &parts.headers, data);
-                        (kept, whole.into_body())
-                    }
-                    Collected::TooLong(body) => {
-                        (execution.kept(parts.status, &parts.headers, None), body)
-                    }
-                    Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
+                Collected::TooLong(body) => {
+                    (execution.kept(parts.status, &parts.headers, None), body)
                 }
+                Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
             }
-        };
-        // The key is settled before the response leaves, so that the client can rely on either.
-        let settled = execution.guard.settle(ending).await;
-        parts.extensions.insert(settled.outcome(outcome));
-        Ok(Response::from_parts(parts, body))
-    }
+        }
+    };
+    // The key is settled before the response leaves, so that the client can rely on either.
+    let settled = execution.guard.settle(ending).await;
+    parts.extensions.insert(settled.outcome(outcome));
+    Ok(Response::from_parts(parts, body))
 }
 
 /// What is there under a key already, and answers for the handler.
@@ -137,6 +183,10 @@ struct Execution<St: Store> {
 /// What is to become of a response, as far as its head tells.
 enum Judgement {
     NotKept(NotKept),
+    /// The rule panicked, and so nobody knows.
+    RulePanicked,
+    /// Its status is one of those that have no body.
+    WithoutContent,
     /// Its body is over the limit.
     TooLong,
     /// Its body has this size, and is read whole before it is sent.
@@ -159,10 +209,26 @@ impl<St: Store> Execution<St> {
         }
     }
 
-    fn judge(&self, parts: &response::Parts, size: SizeHint) -> Judgement {
-        if let Some(why) = self.why_not_kept(parts) {
-            Judgement::NotKept(why)
-        } else if size.lower() > self.limit() as u64 {
+    fn judge<B2: Body>(&self, parts: &response::Parts, body: &B2) -> Judgement {
+        let why_not = catch_unwind(AssertUnwindSafe(|| self.why_not_kept(parts)));
+        match why_not {
+            Err(_) => {
+                trace::rule_panicked(self.guard.key());
+                return Judgement::RulePanicked;
+            }
+            Ok(Some(why)) => return Judgement::NotKept(why),
+            Ok(None) => {}
+        }
+        if matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) {
+            // RFC 9110, section 6.4.1: no server sends a body with these, nor reads it.
+            return Judgement::WithoutContent;
+        }
+        let size = size_of(body);
+        let declared = declared_length(&parts.headers);
+        if size.lower().max(declared.unwrap_or(0)) > self.limit() as u64 {
             Judgement::TooLong
         } else {
             size.exact()
@@ -205,36 +271,48 @@ impl<St: Store> Execution<St> {
         (Ending::Complete(record), outcome)
     }
 
-    /// Sends a body of unknown size on while it is copied; the key is settled before its end.
-    fn record<B2>(mut self, mut parts: response::Parts, body: B2) -> Response<ResponseBody<B2>>
+    /// Sends a body of unknown size on while it is read and copied; the key is settled before its
+    /// end.
+    async fn record<B2>(
+        mut self,
+        mut parts: response::Parts,
+        body: B2,
+    ) -> Response<ResponseBody<B2>>
     where
         B2: Body<Data = Bytes, Error: Send> + Send + 'static,
     {
-        let limit = self.limit();
-        let declared = parts.headers.get(CONTENT_LENGTH);
-        let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-        let patience = self.guard.config().lease;
-        let background = self.guard.background().clone();
         let failure = self.guard.failure();
-        let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
-
+        let background = self.guard.background().clone();
+        let mut recorder = Recorder::new(body, self.limit(), declared_length(&parts.headers));
+        let recording = recorder.recording(background.clone());
         // What the record is made from; the parts themselves leave now.
         let (status, headers) = (parts.status, parts.headers.clone());
-        let renewal = self.guard.keep_in_background();
-        let finish = move |recorded| -> Finished {
-            Box::pin(async move {
-                let _renewal = renewal;
-                let (ending, _) = match recorded {
-                    Recorded::Whole(bytes) => self.kept(status, &headers, Some(&bytes)),
-                    Recorded::TooLong => self.kept(status, &headers, None),
-                    Recorded::Broken => not_kept(NotKept::BrokenBody),
-                };
-                // The head has left, so there is nobody to tell what came of it.
-                let _ = self.guard.settle(ending).await;
-            })
+        let mut driver = Box::pin(async move {
+            let recorded = {
+                let mut read = pin!(recorder.read(self.guard.background()));
+                self.guard.during(read.as_mut()).await
+            };
+            let (ending, outcome) = match recorded {
+                Recorded::Whole(bytes) => self.kept(status, &headers, Some(&bytes)),
+                Recorded::TooLong => self.kept(status, &headers, None),
+                Recorded::Broken => not_kept(NotKept::BrokenBody),
+            };
+            let outcome = self.guard.settle(ending).await.outcome(outcome);
+            // Only now does the client see the end.
+            drop(recorder);
+            outcome
+        });
+        // A body that is there already needs no task.
+        let (outcome, recording) = match poll_once(driver.as_mut()).await {
+            Poll::Ready(outcome) => (outcome, recording),
+            Poll::Pending => {
+                let outcome = failure.map_or(Outcome::Recording, Outcome::StoreFailed);
+                let driver = trace::Span::current().around(async {
+                    let _ = driver.await;
+                });
+                (outcome, recording.driven_by(Box::pin(driver)))
+            }
         };
-        let finish = Box::new(finish);
-        let recording = Recording::new(body, limit, declared, patience, finish, background);
         parts.extensions.insert(outcome);
         Response::from_parts(parts, ResponseBody::recording(recording))
     }
@@ -253,4 +331,8 @@ fn size_of<B: Body>(body: &B) -> SizeHint {
 /// Returns how a response that is not kept ends the claim, and what to tell of it.
 fn not_kept(why: NotKept) -> (Ending, Outcome) {
     (Ending::Release, Outcome::NotKept(why))
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

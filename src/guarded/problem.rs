@@ -12,6 +12,7 @@ use crate::outcome::Outcome;
 pub(crate) enum Problem {
     MissingKey,
     InvalidKey(InvalidKey),
+    UnknownCaller,
     InProgress,
     KeyReused,
 }
@@ -28,6 +29,11 @@ impl Problem {
                     InvalidKey::Repeated => REPEATED_KEY,
                     _ => INVALID_KEY,
                 },
+            ),
+            Self::UnknownCaller => (
+                StatusCode::BAD_REQUEST,
+                Outcome::UnknownCaller,
+                UNKNOWN_CALLER,
             ),
             Self::InProgress => (StatusCode::CONFLICT, Outcome::InProgress, IN_PROGRESS),
             Self::KeyReused => (
@@ -90,6 +96,13 @@ const REPEATED_KEY: &str = problem!(
     "idempotency_key_invalid",
     "Idempotency key is invalid",
     "The request has more than one idempotency key. Send exactly one."
+);
+const UNKNOWN_CALLER: &str = problem!(
+    "UnknownCaller",
+    "400",
+    "idempotency_caller_unknown",
+    "The caller can't be identified",
+    "An idempotency key counts within its caller. Send the credentials that identify you."
 );
 const IN_PROGRESS: &str = problem!(
     "InProgress",

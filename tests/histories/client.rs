@@ -282,19 +282,18 @@ impl Client {
                 let body = &answer.body;
                 let expected = match run.verdict(id) {
                     _ if unclaimed => matches!(outcome, Outcome::StoreFailed(_)),
-                    Verdict::Kept(Some(_))
-                        if !body.is_copied() && claim.was_only_refused_for_room() =>
+                    // Not known yet: the body is read while it is sent.
+                    Verdict::NotKept(NotKept::BrokenBody) | Verdict::Kept(_)
+                        if body.is_copied() && outcome == Outcome::Recording =>
                     {
+                        true
+                    }
+                    Verdict::Kept(Some(_)) if claim.was_only_refused_for_room() => {
                         // Not as if the store had failed: there was room for the head.
                         return match outcome {
                             Outcome::KeptWithoutBody => Ok(Source::Run(id)),
                             _ => Err("not kept without its body"),
                         };
-                    }
-                    Verdict::NotKept(NotKept::BrokenBody) | Verdict::Kept(_)
-                        if body.is_copied() =>
-                    {
-                        outcome == Outcome::Recording
                     }
                     Verdict::NotKept(why) => outcome == Outcome::NotKept(why),
                     Verdict::Kept(Some(_)) => {

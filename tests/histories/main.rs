@@ -112,7 +112,7 @@ fn silence_scripted_panics() {
 const HISTORIES: u64 = 2_500;
 
 /// What must have come about in them.
-const OUTCOMES: [&str; 11] = [
+const OUTCOMES: [&str; 14] = [
     "kept",
     "kept_without_body",
     "recording",
@@ -120,7 +120,10 @@ const OUTCOMES: [&str; 11] = [
     "not_kept_do_not_keep",
     "not_kept_broken_upload",
     "not_kept_broken_body",
-    "store_failed",
+    "store_unavailable",
+    "store_timeout",
+    "store_full",
+    "store_corrupt",
     "replayed",
     "in_progress",
     "key_reused",

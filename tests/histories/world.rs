@@ -240,6 +240,10 @@ impl World {
     ) -> usize {
         let state = &mut *self.state();
         let id = state.runs.len();
+        if state.gone.contains(&client) {
+            let rule = format!("run {id} began although its client had left");
+            state.violations.push(rule);
+        }
         let last = state.last_told.take().filter(|(told, _)| *told == key);
         let Some((_, owner)) = last else {
             state.violations.push(format!("run {id} without asking"));

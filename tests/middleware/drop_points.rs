@@ -95,15 +95,19 @@ async fn drop_everywhere(first: Finish, script: impl Fn(&Scripted), check: impl 
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropped_anywhere_a_request_runs_once_and_is_replayed() {
+async fn dropped_anywhere_a_request_that_has_begun_runs_once_and_is_replayed() {
     for finish in [EXACT, UNKNOWN] {
         drop_everywhere(
             finish,
             |_| {},
             async |left| {
+                let has_begun = left.handler.runs() == 1;
                 left.detached.wait(LEASE * 2).await.expect(&left.place);
+                // A request that was dropped before its handler ran does not run afterwards.
+                assert_eq!(left.handler.runs() == 1, has_begun, "{}", left.place);
                 let retry = send(&left.app, write("k")).await;
-                assert_eq!(retry.outcome, Outcome::Replayed, "{}", left.place);
+                let replayed = retry.outcome == Outcome::Replayed;
+                assert_eq!(replayed, has_begun, "{}: {retry:?}", left.place);
                 assert_eq!(retry.body, "ab", "{}", left.place);
                 assert_eq!(left.handler.runs(), 1, "{}", left.place);
             },
@@ -137,7 +141,16 @@ async fn dropped_anywhere_a_request_that_fails_frees_its_key() {
             finish,
             |_| {},
             async |left| {
+                let has_begun = left.handler.runs() == 1;
                 left.detached.wait(LEASE * 2).await.expect(&left.place);
+                if !has_begun {
+                    assert_eq!(left.handler.runs(), 0, "{}", left.place);
+                    // The key is free, and so the first run is still to come.
+                    let first = left.app.clone().oneshot(write("k"));
+                    end(first).await;
+                    assert_eq!(left.handler.runs(), 1, "{}", left.place);
+                    left.detached.wait(LEASE * 2).await.expect(&left.place);
+                }
                 let retry = send(&left.app, write("k")).await;
                 assert_eq!(retry.outcome, Outcome::Kept, "{}", left.place);
                 assert_eq!(left.handler.runs(), 2, "{}", left.place);
@@ -166,6 +179,11 @@ async fn dropped_anywhere_with_a_failing_store_no_key_is_stuck_past_its_lease() 
             }
         }
     }
+}
+
+/// Waits for a future that may panic, which counts as an end.
+async fn end<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) {
+    drop(tokio::spawn(future).await);
 }
 
 /// Checks that retries end in a replay or in a run of their own, within a lease and little more.

@@ -5,7 +5,9 @@ use http::{Method, Response};
 use tower::ServiceExt;
 use tower_idempotency::{DoNotKeep, NotKept, Outcome, is_kept_by_default};
 
-use crate::support::{Call, Fault, Frames, Gate, Handler, Piece, request, scripted, send, write};
+use crate::support::{
+    Call, Fault, Frames, Gate, Handler, Piece, STORE_TIMEOUT, request, scripted, send, write,
+};
 
 type Fields = &'static [(&'static str, &'static str)];
 
@@ -61,7 +63,8 @@ async fn what_says_that_the_request_was_decided_is_kept() {
         let app = handler.under(&layer);
         send(&app, write("k")).await.assert_run("body");
         let again = send(&app, write("k")).await;
-        again.assert_replay("body");
+        // A 204 has no body, whatever its handler says.
+        again.assert_replay(if status == 204 { "" } else { "body" });
         assert_eq!(again.status, status);
     }
 }
@@ -115,7 +118,11 @@ async fn whoever_has_a_kept_response_can_rely_on_its_record() {
     drop(first);
 
     // Where the size is unknown, the record is there before the end is signalled.
-    let handler = Handler::new(|_, _| async { Ok(Response::new(Frames::unknown(["a", "b"]))) });
+    store.always(Call::Complete, Fault::Late(STORE_TIMEOUT / 2));
+    let handler = Handler::new(|_, _| async {
+        let pieces = ["a".into(), Piece::Pend, "b".into(), Piece::Pend];
+        Ok(Response::new(Frames::unknown(pieces)))
+    });
     let app = handler.under(&layer);
     let first = app.clone().oneshot(write("unknown")).await.unwrap();
     assert_eq!(Outcome::of(first.extensions()), Outcome::Recording);

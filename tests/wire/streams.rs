@@ -125,10 +125,12 @@ async fn an_endless_body_is_let_go_at_the_limit() {
 }
 
 #[tokio::test]
-async fn an_endless_body_that_trickles_is_let_go_after_a_lease() {
+async fn an_endless_body_that_trickles_is_let_go_when_its_client_has_been_gone_for_long() {
     for version in BOTH {
         let clock = StoppedClock::new();
-        let layer = layer().lease(Duration::from_secs(60));
+        let layer = layer()
+            .lease(Duration::from_secs(60))
+            .max_detached(Duration::from_secs(600), 10);
         let detached = layer.detached();
         let (server, frames) = serve_frames(layer, "text/plain").await;
         let client = Client::new(server.addr, version);
@@ -139,12 +141,13 @@ async fn an_endless_body_that_trickles_is_let_go_after_a_lease() {
         drop(body);
         until(|| detached.count() == 1).await;
 
-        for _ in 0..5 {
+        // Slower than a lease, which is renewed all the while.
+        for _ in 0..8 {
             frames.send(data("tick")).unwrap();
-            clock.advance(11).await;
+            clock.advance(70).await;
             assert_eq!(client.post("k", "").await.status, StatusCode::CONFLICT);
         }
-        clock.advance(6).await;
+        clock.advance(60).await;
         until(|| detached.count() == 0).await;
         assert!(frames.is_closed(), "the body is still held");
         let retry = client.post("k", "").await;
@@ -154,34 +157,53 @@ async fn an_endless_body_that_trickles_is_let_go_after_a_lease() {
 }
 
 #[tokio::test]
-async fn a_reader_slower_than_the_lease_keeps_its_key() {
-    // Far more than the sockets between the two take up.
-    const FRAMES: usize = 128;
-    const FRAME: usize = 256 * 1024;
+async fn a_stream_slower_than_a_lease_whose_client_left_is_kept_whole() {
     for version in BOTH {
         let clock = StoppedClock::new();
-        let layer = layer()
-            .lease(Duration::from_secs(60))
-            .max_response_bytes(FRAMES * FRAME);
-        let server = Server::start(layer, |_, _| async {
-            let frame = pattern(FRAME);
-            let frames = std::iter::repeat_n(frame, FRAMES);
-            Response::new(Frames::of(None, frames.map(data)))
-        })
-        .await;
+        let layer = layer().lease(Duration::from_secs(60));
+        let detached = layer.detached();
+        let (server, frames) = serve_frames(layer, "text/plain").await;
         let client = Client::new(server.addr, version);
         let response = client.open(client.request("k", "")).await.unwrap();
-        // Another connection: this one is not read from.
-        let other = Client::new(server.addr, Version::Http1);
-        for _ in 0..4 {
-            clock.advance(45).await;
-            assert_eq!(other.post("k", "").await.status, StatusCode::CONFLICT);
-        }
-        let first = Answer::read(response).await.unwrap();
-        assert_eq!(first.body.len(), FRAMES * FRAME);
-        let retry = other.post("k", "").await;
+        let mut body = response.into_body();
+        frames.send(data("tick ")).unwrap();
+        assert_eq!(read_frame(&mut body).await, "tick ");
+        drop(body);
+        until(|| detached.count() == 1).await;
+        clock.advance(200).await;
+        frames.send(data("tock")).unwrap();
+        drop(frames);
+        until(|| detached.count() == 0).await;
+        let retry = client.post("k", "").await;
         assert!(retry.is_replay());
-        assert!(retry.body == first.body);
+        assert_eq!(retry.body, "tick tock");
         assert_eq!(server.runs(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_stalls_does_not_hold_its_key() {
+    // Far more than the sockets between the two take up, in frames of both sizes.
+    const SIZE: usize = 32 * 1024 * 1024;
+    for version in BOTH {
+        for frame in [256 * 1024, 1024] {
+            let layer = layer().max_response_bytes(SIZE);
+            let server = Server::start(layer, move |_, _| async move {
+                let frames = std::iter::repeat_n(pattern(frame), SIZE / frame);
+                Response::new(Frames::of(None, frames.map(data)))
+            })
+            .await;
+            let client = Client::new(server.addr, version);
+            let response = client.open(client.request("k", "")).await.unwrap();
+            // Another connection: this one is not read from.
+            let other = Client::new(server.addr, Version::Http1);
+            let retry = other.post_when_free("k", "").await;
+            assert!(retry.is_replay());
+            assert_eq!(retry.body.len(), SIZE);
+            // The reader gets all of it, when it reads at last.
+            let first = Answer::read(response).await.unwrap();
+            assert!(first.body == retry.body);
+            assert_eq!(server.runs(), 1);
+        }
     }
 }
