@@ -9,13 +9,17 @@ use std::time::Duration;
 
 use crate::store::{RecordKey, StoreError};
 
+/// The target of all events.
+#[cfg(feature = "tracing")]
+const TARGET: &str = "tower_idempotency";
+
 /// A request has a key, and its caller can't be identified. Logged once a process.
 pub(crate) fn no_caller() {
     #[cfg(feature = "tracing")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
-            tracing::warn!(
+            tracing::warn!(target: TARGET,
                 "a request has an idempotency key but no credential that identifies its caller, so \
                  it is not protected; set IdempotencyLayer::caller (logged once)"
             );
@@ -26,7 +30,7 @@ pub(crate) fn no_caller() {
 /// A step of the store failed, and the one before had not.
 pub(crate) fn outage_began(step: &'static str, key: &RecordKey, error: &StoreError) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         step,
         record = %key,
         error = error as &(dyn std::error::Error + 'static),
@@ -37,7 +41,7 @@ pub(crate) fn outage_began(step: &'static str, key: &RecordKey, error: &StoreErr
 /// A step of the store failed in an outage that has been reported.
 pub(crate) fn store_failed_again(step: &'static str, key: &RecordKey, error: &StoreError) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(
+    tracing::debug!(target: TARGET,
         step,
         record = %key,
         error = error as &(dyn std::error::Error + 'static),
@@ -48,19 +52,19 @@ pub(crate) fn store_failed_again(step: &'static str, key: &RecordKey, error: &St
 /// A step of the store succeeded after so many that had failed.
 pub(crate) fn outage_ended(failures: u64) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(failures, "the idempotency store works again");
+    tracing::warn!(target: TARGET, failures, "the idempotency store works again");
 }
 
 /// A store that was full has taken a claim, after it had refused so many steps.
 pub(crate) fn store_has_room(failures: u64) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(failures, "the idempotency store has room again");
+    tracing::warn!(target: TARGET, failures, "the idempotency store has room again");
 }
 
 /// What is under a key can't be read.
 pub(crate) fn record_corrupt(step: &'static str, key: &RecordKey, error: &StoreError) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         step,
         record = %key,
         error = error as &(dyn std::error::Error + 'static),
@@ -71,13 +75,13 @@ pub(crate) fn record_corrupt(step: &'static str, key: &RecordKey, error: &StoreE
 /// The store panicked, which is taken for its failure.
 pub(crate) fn store_panicked() {
     #[cfg(feature = "tracing")]
-    tracing::error!("the idempotency store panicked");
+    tracing::error!(target: TARGET, "the idempotency store panicked");
 }
 
 /// The rule of `keep_if` panicked.
 pub(crate) fn rule_panicked(key: &RecordKey) {
     #[cfg(feature = "tracing")]
-    tracing::error!(
+    tracing::error!(target: TARGET,
         record = %key,
         "the rule of keep_if panicked; the response goes out, and its key stays claimed for a lease"
     );
@@ -86,19 +90,19 @@ pub(crate) fn rule_panicked(key: &RecordKey) {
 /// A lease ended under a handler that is still running.
 pub(crate) fn lease_lost(key: &RecordKey) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(record = %key, "the lease of an idempotency key was lost");
+    tracing::warn!(target: TARGET, record = %key, "the lease of an idempotency key was lost");
 }
 
 /// A client left, and its request goes on in the background.
 pub(crate) fn detached() {
     #[cfg(feature = "tracing")]
-    tracing::debug!("the client left; its request goes on in the background");
+    tracing::debug!(target: TARGET, "the client left; its request goes on in the background");
 }
 
 /// A client left, and its request ends here.
 pub(crate) fn too_many_detached(max: usize) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         max,
         "the client left and its request is dropped: too many go on in the background already"
     );
@@ -107,7 +111,7 @@ pub(crate) fn too_many_detached(max: usize) {
 /// A request that went on without its client is dropped.
 pub(crate) fn detached_for_too_long(max: Duration) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         ?max,
         "a request that went on in the background took too long, and is dropped"
     );
@@ -116,7 +120,7 @@ pub(crate) fn detached_for_too_long(max: Duration) {
 /// A write to the store is not tried again.
 pub(crate) fn too_many_writes(max: usize) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         max,
         "a write to the idempotency store is given up: too many are tried again already"
     );
@@ -126,7 +130,7 @@ pub(crate) fn too_many_writes(max: usize) {
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(crate) fn cleaning_failed(error: &StoreError) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
+    tracing::warn!(target: TARGET,
         error = error as &(dyn std::error::Error + 'static),
         "the idempotency store could not be cleaned"
     );

@@ -22,8 +22,13 @@ use tracing_subscriber::fmt::MakeWriter;
 struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl Log {
-    fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+    /// Takes the lines of the layer.
+    fn of_the_layer(&self) -> Vec<String> {
+        let all = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        let lines = all
+            .lines()
+            .filter(|line| line.contains("tower_idempotency"));
+        lines.map(str::to_owned).collect()
     }
 }
 
@@ -42,6 +47,64 @@ impl MakeWriter<'_> for Log {
 
     fn make_writer(&self) -> Self {
         self.clone()
+    }
+}
+
+/// A memory store that fails in the ways that are set.
+#[derive(Default)]
+struct Failing {
+    memory: MemoryStore,
+    kind: Mutex<Option<StoreErrorKind>>,
+}
+
+impl Failing {
+    fn fail(&self, kind: Option<StoreErrorKind>) {
+        *self.kind.lock().unwrap() = kind;
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        self.kind
+            .lock()
+            .unwrap()
+            .map_or(Ok(()), |kind| Err(kind.into()))
+    }
+}
+
+impl Store for Failing {
+    async fn begin(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        lease: Duration,
+    ) -> Result<Begin, StoreError> {
+        self.check()?;
+        self.memory.begin(key, claim, lease).await
+    }
+
+    async fn complete(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        record: &Record,
+        ttl: Duration,
+    ) -> Result<Ownership, StoreError> {
+        self.check()?;
+        self.memory.complete(key, owner, record, ttl).await
+    }
+
+    async fn renew(
+        &self,
+        key: &RecordKey,
+        owner: Owner,
+        lease: Duration,
+    ) -> Result<Ownership, StoreError> {
+        self.check()?;
+        self.memory.renew(key, owner, lease).await
+    }
+
+    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
+        self.check()?;
+        self.memory.release(key, owner).await
     }
 }
 
@@ -92,22 +155,22 @@ async fn send<St: Store>(store: St, key: &str, credential: Option<&str>) -> Outc
     Outcome::of(response.unwrap().extensions())
 }
 
-// One test, since the first warning is told once a process.
-#[tokio::test]
-async fn a_caller_that_can_not_be_told_is_logged_once_and_a_failing_store_without_secrets() {
+/// Logs all that comes from this thread.
+fn log() -> (Log, tracing::subscriber::DefaultGuard) {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
         .with_writer(log.clone())
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let of_the_layer = || {
-        let all = log.take();
-        let lines = all
-            .lines()
-            .filter(|line| line.contains("tower_idempotency"));
-        lines.map(str::to_owned).collect::<Vec<_>>()
-    };
+    (log, tracing::subscriber::set_default(subscriber))
+}
+
+// One test of what is logged once a process.
+#[tokio::test]
+async fn a_caller_that_can_not_be_identified_is_logged_once_and_a_failing_store_without_secrets() {
+    let (log, _guard) = log();
+    let of_the_layer = || log.of_the_layer();
 
     for round in 0..3 {
         let outcome = send(MemoryStore::new(), "the-key", None).await;
@@ -135,5 +198,59 @@ async fn a_caller_that_can_not_be_told_is_logged_once_and_a_failing_store_withou
     assert!(lines[0].contains("connection refused"), "{lines:?}");
     for secret in ["the-key", "the-secret", "response-body"] {
         assert!(!lines.concat().contains(secret), "{lines:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
+    let (log, _guard) = log();
+    let warnings = || {
+        let lines = log.of_the_layer().into_iter();
+        lines
+            .filter(|line| line.contains("WARN"))
+            .collect::<Vec<_>>()
+    };
+    let store = Arc::new(Failing::default());
+    let layer = IdempotencyLayer::new(Arc::clone(&store));
+    let detached = layer.detached();
+    // Two services of one layer, since a router makes one for each route.
+    let route = || post(|| async { "response-body" }).layer(layer.clone());
+    let app = Router::new().route("/a", route()).route("/b", route());
+    let send = async |path: &str, key: &str| {
+        let request = Request::post(path)
+            .header("idempotency-key", key)
+            .header("x-api-key", "the-secret");
+        let request = request.body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        Outcome::of(response.extensions())
+    };
+    for (kind, end) in [
+        (StoreErrorKind::Unavailable, "works again"),
+        (StoreErrorKind::Timeout, "works again"),
+        (StoreErrorKind::Full, "has room again"),
+    ] {
+        store.fail(Some(kind));
+        for n in 0..100 {
+            let outcome = send(["/a", "/b"][n % 2], &format!("{kind:?}-{n}")).await;
+            assert_eq!(outcome, Outcome::StoreFailed(kind));
+        }
+        let begin = warnings();
+        assert_eq!(begin.len(), 1, "{begin:?}");
+        assert!(
+            begin[0].contains("the idempotency store fails"),
+            "{begin:?}"
+        );
+
+        store.fail(None);
+        detached.wait(Duration::from_secs(600)).await.unwrap();
+        for n in 0..10 {
+            send("/a", &format!("{kind:?}-after-{n}")).await;
+        }
+        let over = warnings();
+        assert_eq!(over.len(), 1, "{over:?}");
+        assert!(
+            over[0].contains(end) && over[0].contains("failures="),
+            "{over:?}"
+        );
     }
 }

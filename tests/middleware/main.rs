@@ -2,6 +2,8 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
+mod bodies;
+mod detached;
 mod drop_points;
 mod expiry;
 mod failing_handler;
@@ -10,9 +12,12 @@ mod hang_up;
 mod keep;
 mod lease;
 mod memory_store;
+mod nested;
+mod panics;
 mod readiness;
 mod refusals;
 mod shutdown;
 mod stacks;
 mod support;
 mod table;
+mod uploads;

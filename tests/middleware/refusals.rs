@@ -131,3 +131,25 @@ async fn a_concurrent_duplicate_is_refused_with_409_and_another_request_with_422
         .count();
     assert_eq!(store.calls().len(), begun + 1, "nothing but one complete");
 }
+
+#[tokio::test(start_paused = true)]
+async fn where_a_key_is_required_a_caller_that_can_not_be_identified_is_refused_with_400() {
+    let (layer, store) = scripted();
+    let handler = Handler::creating("{}");
+    let requiring = handler.under(&layer.clone().require_key(true));
+    let open = handler.under(&layer);
+    let from_nobody = || {
+        let mut request = write(KEY);
+        request.headers_mut().remove("x-api-key");
+        request
+    };
+    for _ in 0..2 {
+        let answer = send(&requiring, from_nobody()).await;
+        assert_eq!(answer.outcome, Outcome::UnknownCaller);
+        assert_problem(&answer, 400, "idempotency_caller_unknown");
+    }
+    assert_eq!((handler.runs(), store.calls()), (0, vec![]));
+    let passed = send(&open, from_nobody()).await;
+    assert_eq!(passed.outcome.as_str(), "passed_through_no_caller");
+    send(&requiring, write(KEY)).await.assert_run("{}");
+}

@@ -6,6 +6,7 @@ use std::task::Poll;
 use axum::Router;
 use axum::routing::post;
 use http::{Request, Response, StatusCode};
+use http_body_util::BodyExt;
 use tokio::sync::oneshot;
 use tokio_test::task;
 use tower::util::BoxCloneSyncService;
@@ -18,7 +19,8 @@ use tower_idempotency::{
 use tower_test::mock;
 
 use crate::support::{
-    Answer, Call, Failure, Fault, Frames, Handled, Handler, created, pend, scripted, send, write,
+    Answer, Call, Failure, Fault, Frames, Handled, Handler, Piece, created, pend, scripted, send,
+    write,
 };
 
 #[tokio::test(start_paused = true)]
@@ -66,6 +68,42 @@ async fn between_other_layers_of_a_service_builder_it_replays() {
     assert_eq!(send(&app, write("k")).await.outcome, Outcome::Kept);
     send(&app, write("k")).await.assert_replay("{}");
     assert_eq!(handler.runs(), 1);
+}
+
+#[test]
+fn on_a_runtime_without_time_requests_run_are_kept_and_go_on_without_their_client() {
+    let (layer, store) = scripted();
+    for call in [Call::Begin, Call::Complete, Call::Release] {
+        store.always(call, Fault::Pend(3));
+    }
+    let handler = Handler::new(|_, _| async {
+        pend(5).await;
+        let pieces = ["{".into(), Piece::Pend, "}".into()];
+        Ok(Response::new(Frames::unknown(pieces)))
+    });
+    let app = handler.under(&layer);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let first = app.clone().oneshot(write("k")).await.unwrap();
+        let first = first.into_body().collect().await.unwrap();
+        assert_eq!(first.to_bytes(), "{}");
+        let replay = app.clone().oneshot(write("k")).await.unwrap();
+        assert_eq!(Outcome::of(replay.extensions()), Outcome::Replayed);
+
+        let mut left = task::spawn(app.clone().oneshot(write("left")));
+        while handler.runs() < 2 {
+            assert!(left.poll().is_pending());
+        }
+        drop(left);
+        while layer.detached().count() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let replay = app.clone().oneshot(write("left")).await.unwrap();
+        assert_eq!(Outcome::of(replay.extensions()), Outcome::Replayed);
+        assert_eq!(handler.runs(), 2);
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,11 +1,15 @@
 //! Replays and refusals of requests that bring an upload with them.
 
+use std::sync::Arc;
+
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use std::sync::Arc;
+use http_body_util::BodyExt;
 use tokio::sync::Semaphore;
 
-use crate::support::{Raw, Server, layer, pattern, until};
+use crate::support::{
+    BOTH, Client, Frames, Raw, Server, StoppedClock, data, layer, pattern, soon, until,
+};
 use crate::uploads::upload;
 
 const LEN: usize = 1024 * 1024;
@@ -105,4 +109,50 @@ async fn a_client_that_waits_for_100_continue_gets_the_final_answer_without_an_u
     assert!(raw.read_head().await.starts_with(b"HTTP/1.1 100 Continue"));
     raw.send(&pattern(LEN)).await;
     assert!(raw.read_answer().await.starts_with("http/1.1 201"));
+}
+
+#[tokio::test]
+async fn an_answer_does_not_wait_for_the_upload_behind_it() {
+    for version in BOTH {
+        // As long as it stands still, nothing can be waited for that is bounded by time.
+        let _clock = StoppedClock::new();
+        let (server, _gate, cases) = serve().await;
+        for case in cases {
+            let client = Client::new(server.addr, version);
+            let (frames, upload) = Frames::channel(Some(LEN));
+            let mut request = client.request(&case.key, upload);
+            *request.uri_mut() = format!("http://{}{}", server.addr, case.path)
+                .parse()
+                .unwrap();
+            let response = client.open(request).await.unwrap();
+            assert_eq!(response.status(), case.status, "{version:?}");
+            let answer = soon(response.into_body().collect()).await.unwrap();
+            assert!(!answer.to_bytes().is_empty());
+            // What comes now is read behind the answer, on a connection that stays open.
+            let _ = frames.send(data(pattern(LEN)));
+            drop(frames);
+            let next = client.post("done", "").await;
+            assert!(next.is_replay());
+        }
+        assert_eq!(server.runs(), 2);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_after_an_answer_that_came_before_its_upload() {
+    let _clock = StoppedClock::new();
+    let (server, _gate, cases) = serve().await;
+    let length = format!("content-length: {LEN}");
+    let mut raw = Raw::connect(server.addr).await;
+    for case in cases {
+        raw.send_head(case.path, &case.key, &[&length]).await;
+        let head = raw.read_answer().await;
+        assert!(
+            head.starts_with(&format!("http/1.1 {}", case.status)),
+            "{head}"
+        );
+        assert!(!head.contains("connection: close"), "{head}");
+        raw.send(&pattern(LEN)).await;
+    }
+    assert_eq!(server.runs(), 2);
 }

@@ -5,8 +5,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
-use crate::support::{Client, Frames, Raw, Server, Version, broken, data, layer, pattern, until};
+use crate::support::{
+    Client, Frames, Raw, Server, Version, broken, data, layer, pattern, soon, until,
+};
 
 const WHOLE: usize = 300_000;
 const SENT: [usize; 3] = [0, 1, 100_000];
@@ -94,5 +97,37 @@ async fn an_upload_torn_over_http2_is_not_kept() {
             assert_ne!(status, Some(StatusCode::CREATED), "{declared:?}, {sent}");
             retry(&server, Version::Http2).await;
         }
+    }
+}
+
+/// Sends a part of an upload over HTTP/2, and then resets its stream with this code.
+async fn reset_half_way(server: &Server, reason: h2::Reason) {
+    let socket = TcpStream::connect(server.addr).await.unwrap();
+    let (client, connection) = h2::client::handshake(socket).await.unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::post(format!("http://{}/", server.addr))
+        .header("x-api-key", "secret")
+        .header("idempotency-key", "k")
+        .header("content-length", WHOLE);
+    let request = request.body(()).unwrap();
+    let (response, mut stream) = client.send_request(request, false).unwrap();
+    // Within the window that every stream has.
+    stream.send_data(pattern(WHOLE / 10), false).unwrap();
+    until(|| server.runs() == 1).await;
+    stream.send_reset(reason);
+    drop(soon(response).await);
+}
+
+#[tokio::test]
+async fn half_an_upload_whose_http2_stream_is_reset_is_not_kept_whatever_the_code() {
+    for reason in [
+        h2::Reason::NO_ERROR,
+        h2::Reason::CANCEL,
+        h2::Reason::INTERNAL_ERROR,
+    ] {
+        let server = Server::start(layer(), |_, request| upload(request)).await;
+        reset_half_way(&server, reason).await;
+        retry(&server, Version::Http2).await;
     }
 }

@@ -8,12 +8,17 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use super::wait::in_time;
 
 /// A body that gives what it is told to, for requests and responses.
 #[derive(Default)]
 pub(crate) struct Frames {
     pieces: VecDeque<Piece>,
     size: Option<u64>,
+    /// Counts the frames with data that were read, and ends with the body.
+    reads: Option<UnboundedSender<()>>,
 }
 
 pub(crate) enum Piece {
@@ -43,8 +48,37 @@ impl Frames {
     pub(crate) fn unknown(pieces: impl IntoIterator<Item = impl Into<Piece>>) -> Self {
         Self {
             pieces: pieces.into_iter().map(Into::into).collect(),
-            size: None,
+            ..Self::default()
         }
+    }
+
+    /// A body that says that it has this size, and ends before.
+    pub(crate) fn short(pieces: impl IntoIterator<Item = impl Into<Piece>>, size: u64) -> Self {
+        Self {
+            size: Some(size),
+            ..Self::unknown(pieces)
+        }
+    }
+
+    /// Lets the test see how much of the body was read.
+    pub(crate) fn watched(mut self) -> (Self, Watch) {
+        let (reads, seen) = unbounded_channel();
+        self.reads = Some(reads);
+        (self, Watch(seen))
+    }
+}
+
+/// Sees how much of a body is read.
+pub(crate) struct Watch(UnboundedReceiver<()>);
+
+impl Watch {
+    /// Waits until the body is dropped, and returns how many frames with data were read.
+    pub(crate) async fn read_until_dropped(mut self) -> usize {
+        let mut frames = 0;
+        while in_time(self.0.recv()).await.is_some() {
+            frames += 1;
+        }
+        frames
     }
 }
 
@@ -76,6 +110,9 @@ impl Body for Frames {
                 Some(Piece::Data(data)) => {
                     if let Some(size) = &mut self.size {
                         *size -= data.len() as u64;
+                    }
+                    if let Some(reads) = &self.reads {
+                        let _ = reads.send(());
                     }
                     Some(Ok(Frame::data(Bytes::from_static(data.as_bytes()))))
                 }
