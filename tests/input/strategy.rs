@@ -26,6 +26,7 @@ pub const RESPONSE: &[&str] = &[
     "content-type",
     "content-disposition",
     "content-length",
+    "retry-after",
     "connection",
     "set-cookie",
     "date",
@@ -43,6 +44,12 @@ const WORDS: &[&str] = &[
     "application/json",
     "application/problem+json",
     "image/svg+xml",
+    "application/x-msgpack",
+    "application/vnd.google.protobuf",
+    "application/grpc",
+    "application/grpc-web+json",
+    "application/connect+json",
+    "application/geo+json-seq",
     "application/pdf",
     "json",
     "attachment",
@@ -54,6 +61,11 @@ const WORDS: &[&str] = &[
     "true",
     "key",
     "secret",
+];
+
+/// Statuses that mean something to the layer, and their neighbours.
+const STATUSES: &[u16] = &[
+    101, 201, 204, 304, 307, 308, 400, 401, 407, 408, 409, 417, 421, 422, 425, 426, 429, 500, 503,
 ];
 
 /// A value: a word with a meaning, or any bytes that a header may have.
@@ -111,7 +123,7 @@ pub fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, bool, u8)>> {
 pub fn status() -> impl Strategy<Value = StatusCode> {
     let number = prop_oneof![
         2 => Just(200_u16),
-        2 => select(&[101, 201, 204, 304, 400, 401, 408, 409, 422, 425, 429, 500, 503][..]),
+        2 => select(STATUSES),
         1 => 100..1000_u16,
     ];
     number.prop_map(|number| StatusCode::from_u16(number).unwrap())
