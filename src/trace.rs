@@ -6,15 +6,16 @@
 
 use crate::store::{RecordKey, StoreError};
 
-/// A request has a key, and nobody can tell whose it is. Told once a process.
+/// A request has a key, and nobody can say whose it is. Logged once a process.
 pub(crate) fn no_caller() {
     #[cfg(feature = "tracing")]
     {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             tracing::warn!(
-                "a request has an idempotency key but no credential that tells its caller, and \
-                 goes through unprotected; set IdempotencyLayer::caller (told once)"
+                "a request has an idempotency key, but its caller can't be identified, and so it \
+                 goes through unprotected: it has no credential, or one that is made anew for each \
+                 request, such as a signature; set IdempotencyLayer::caller (logged once)"
             );
         });
     }

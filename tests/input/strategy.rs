@@ -61,6 +61,16 @@ const WORDS: &[&str] = &[
     "true",
     "key",
     "secret",
+    " ",
+    "Bearer",
+    "bearer  t",
+    "Bearer t",
+    "Basic Og==",
+    "Digest nc=1",
+    "OAuth oauth_nonce=1",
+    "OAuth t",
+    "AWS4-HMAC-SHA256 Signature=1",
+    "V2-HMAC-SHA256, Signature: 1",
 ];
 
 /// Statuses that mean something to the layer, and their neighbours.

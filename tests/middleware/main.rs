@@ -2,6 +2,7 @@
 #![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
+mod caller;
 mod drop_points;
 mod expiry;
 mod failing_handler;

@@ -187,10 +187,11 @@ fn expected(input: &Input) -> Expected {
         [key] if super::key::is_valid(key.as_bytes()) => {}
         _ => return Expected::Refused,
     }
-    if !["authorization", "x-api-key"]
-        .iter()
-        .any(|name| input.headers.contains_key(*name))
-    {
+    let fields = input.headers.iter();
+    let fields: Vec<_> = fields
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    if super::caller::credentials(&fields).is_none() {
         return Expected::PassedThrough("passed_through_no_caller");
     }
     let mut response = Response::new(());
