@@ -17,3 +17,4 @@ mod shutdown;
 mod stacks;
 mod support;
 mod table;
+mod without_body;

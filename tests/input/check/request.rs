@@ -121,6 +121,17 @@ async fn assert_replayed(exchange: &Exchange, input: &Input, body: Option<&[u8]>
     headers.insert("idempotency-replayed", "true".parse().unwrap());
     if body.is_none() {
         headers.insert("idempotency-replay-body", "omitted".parse().unwrap());
+        for name in [
+            "content-encoding",
+            "content-range",
+            "content-digest",
+            "content-md5",
+            "repr-digest",
+            "unencoded-digest",
+            "digest",
+        ] {
+            headers.remove(name);
+        }
     }
     assert_eq!(replay.parts.headers, headers);
     let data = body.unwrap_or_default().to_vec();
