@@ -81,12 +81,16 @@ const STATUSES: &[u16] = &[
     101, 201, 204, 304, 307, 308, 400, 401, 407, 408, 409, 417, 421, 422, 425, 426, 429, 500, 503,
 ];
 
-/// A value: a word with a meaning, or any bytes that a header may have.
+/// A value: a word with a meaning, or any bytes that a header may have. Some are sensitive.
 fn value() -> impl Strategy<Value = HeaderValue> {
-    prop_oneof![
+    let value = prop_oneof![
         3 => select(WORDS).prop_map(HeaderValue::from_static),
         1 => vec(any::<u8>(), 0..12).prop_filter_map("a value", |v| HeaderValue::from_bytes(&v).ok()),
-    ]
+    ];
+    (value, proptest::bool::weighted(0.2)).prop_map(|(mut value, is_sensitive)| {
+        value.set_sensitive(is_sensitive);
+        value
+    })
 }
 
 pub fn fields(names: &'static [&'static str]) -> impl Strategy<Value = Fields> {

@@ -13,6 +13,7 @@ mod lease;
 mod memory_store;
 mod readiness;
 mod refusals;
+mod sensitive;
 mod shutdown;
 mod stacks;
 mod support;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, response};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record};
 use tower_idempotency::{
@@ -134,6 +134,14 @@ async fn assert_replayed(exchange: &Exchange, input: &Input, body: Option<&[u8]>
         }
     }
     assert_eq!(replay.parts.headers, headers);
+    for name in headers.keys() {
+        // Equal values can differ in this.
+        let sensitive = |headers: &HeaderMap| -> Vec<_> {
+            let values = headers.get_all(name).iter();
+            values.map(HeaderValue::is_sensitive).collect()
+        };
+        assert_eq!(sensitive(&replay.parts.headers), sensitive(&headers));
+    }
     let data = body.unwrap_or_default().to_vec();
     assert_eq!(
         replay.body,
