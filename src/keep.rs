@@ -1,7 +1,10 @@
 //! Which responses are kept by default.
 
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
-use http::{HeaderMap, StatusCode, response};
+mod format;
+mod status;
+
+use http::header::CONTENT_DISPOSITION;
+use http::{HeaderMap, response};
 
 /// Put into a response's extensions by a handler, says that the response is not to be kept.
 ///
@@ -20,14 +23,30 @@ use http::{HeaderMap, StatusCode, response};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DoNotKeep;
 
-/// Tells whether a response is kept by default.
+/// Decides which responses are kept by default: all but those that say "again", files, and streams.
 ///
 /// Not kept are
 ///
-/// - 1xx and 5xx, and 401, 408, 425 and 429, which say "not now";
-/// - a binary or streaming one, told by its `Content-Type` (kept are: none, `text/*` but
-///   `text/event-stream`, JSON, XML, forms and JavaScript, and types that end in `+json` or `+xml`)
-///   or by `Content-Disposition: attachment`.
+/// - **1xx and 5xx**: not an answer, or one that may change;
+/// - **401, 407, 408, 417, 421, 425, 426, 429**: send this request again, with credentials, later,
+///   or in another way;
+/// - **307 and 308**: send this request again, to another address;
+/// - **any 4xx with `Retry-After`**: send this request again, later;
+/// - **gRPC**, whatever its suffix: its result is in the trailers, which are not kept;
+/// - **streams and sequences**: `text/event-stream`, NDJSON, `json-seq`, `cbor-seq`, and those of
+///   the Connect protocol;
+/// - **files**: PDF, images, audio, video, archives, `application/octet-stream`, multipart, and
+///   anything with `Content-Disposition: attachment`.
+///
+/// Of the rest, kept are
+///
+/// - **no `Content-Type`** at all;
+/// - **text**: all other `text/*`, JSON, XML, YAML, JavaScript, and forms;
+/// - **binary answers**: CBOR, MessagePack, Protobuf, and JWT;
+/// - **anything built on these**, by its suffix: `+json`, `+xml`, `+yaml`, `+cbor`, `+msgpack`,
+///   `+protobuf`, `+jwt`.
+///
+/// A format that is in neither list is taken for a file.
 ///
 /// # Examples
 ///
@@ -41,40 +60,10 @@ pub struct DoNotKeep;
 /// # let _ = layer;
 /// ```
 pub fn is_kept_by_default(parts: &response::Parts) -> bool {
-    has_final_status(parts.status) && has_text(&parts.headers) && !is_attachment(&parts.headers)
-}
-
-fn has_final_status(status: StatusCode) -> bool {
-    !(status.is_informational()
-        || status.is_server_error()
-        || matches!(
-            status,
-            StatusCode::UNAUTHORIZED
-                | StatusCode::REQUEST_TIMEOUT
-                | StatusCode::TOO_EARLY
-                | StatusCode::TOO_MANY_REQUESTS
-        ))
-}
-
-fn has_text(headers: &HeaderMap) -> bool {
-    let Some(content_type) = headers.get(CONTENT_TYPE) else {
-        return true;
-    };
-    let essence = first_part(content_type.as_bytes());
-    let Some(slash) = essence.iter().position(|byte| *byte == b'/') else {
-        return false;
-    };
-    let (kind, subtype) = (&essence[..slash], &essence[slash + 1..]);
-    let is_one_of = |names: &[&str]| {
-        let mut names = names.iter();
-        names.any(|name| subtype.eq_ignore_ascii_case(name.as_bytes()))
-    };
-    if kind.eq_ignore_ascii_case(b"text") {
-        return !is_one_of(&["event-stream"]);
-    }
-    (kind.eq_ignore_ascii_case(b"application") && is_one_of(TEXT_APPLICATIONS))
-        || ends_with(subtype, b"+json")
-        || ends_with(subtype, b"+xml")
+    let headers = &parts.headers;
+    status::is_final(parts.status, headers)
+        && format::is_of_an_api(headers)
+        && !is_attachment(headers)
 }
 
 fn is_attachment(headers: &HeaderMap) -> bool {
@@ -87,20 +76,6 @@ fn first_part(value: &[u8]) -> &[u8] {
     let end = value.iter().position(|byte| *byte == b';');
     value[..end.unwrap_or(value.len())].trim_ascii()
 }
-
-fn ends_with(text: &[u8], suffix: &[u8]) -> bool {
-    let start = text.len().checked_sub(suffix.len());
-    start.is_some_and(|start| text[start..].eq_ignore_ascii_case(suffix))
-}
-
-const TEXT_APPLICATIONS: &[&str] = &[
-    "json",
-    "xml",
-    "x-www-form-urlencoded",
-    "javascript",
-    "x-javascript",
-    "ecmascript",
-];
 
 #[cfg(test)]
 mod tests {
@@ -117,44 +92,18 @@ mod tests {
     }
 
     #[test]
-    fn status_decides_by_whether_it_says_not_now() {
-        for status in 100..1000 {
-            let refused = matches!(status, 100..=199 | 500..=599 | 401 | 408 | 425 | 429);
-            assert_eq!(is_kept(status, &[]), !refused, "status {status}");
-        }
-    }
-
-    #[test]
-    fn content_type_decides_by_whether_it_is_text() {
-        for kept in [
-            "text/plain",
-            "text/html; charset=utf-8",
-            "TEXT/CSV",
-            "application/json",
-            "Application/JSON;charset=utf-8",
-            "application/xml",
-            "application/x-www-form-urlencoded",
-            "application/javascript",
-            "application/problem+json",
-            "application/vnd.api+JSON ; ext=a",
-            "image/svg+xml",
-        ] {
-            assert!(is_kept(200, &[("content-type", kept)]), "{kept}");
-        }
-        for not_kept in [
-            "text/event-stream",
-            "Text/Event-Stream; charset=utf-8",
-            "application/pdf",
-            "application/octet-stream",
-            "image/png",
-            "application/grpc",
-            "application/x-ndjson",
-            "multipart/form-data; boundary=x+json",
-            "json",
-            "",
-        ] {
-            assert!(!is_kept(200, &[("content-type", not_kept)]), "{not_kept}");
-        }
+    fn status_format_and_disposition_each_can_speak_against_keeping_a_response() {
+        const JSON: (&str, &str) = ("content-type", "application/json");
+        const INLINE: (&str, &str) = ("content-disposition", "inline");
+        assert!(is_kept(201, &[JSON, INLINE]));
+        assert!(is_kept(409, &[JSON, INLINE]));
+        assert!(!is_kept(503, &[JSON, INLINE]));
+        assert!(!is_kept(409, &[JSON, INLINE, ("retry-after", "1")]));
+        assert!(!is_kept(201, &[("content-type", "image/png"), INLINE]));
+        assert!(!is_kept(
+            201,
+            &[JSON, ("content-disposition", "attachment")]
+        ));
     }
 
     #[test]

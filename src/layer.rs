@@ -177,12 +177,25 @@ impl<St: Store> IdempotencyLayer<St> {
         self
     }
 
-    /// Sets how the caller is told, within whom a key is unique. Default:
+    /// Sets how the caller is identified, within whom a key is unique. Default:
     /// [`CallerId::from_credentials`].
     ///
+    /// **A user's cookie beside an application-wide `X-Api-Key` makes one caller of all users**: the
+    /// default knows the key and not the cookie, so a user who picks another one's idempotency key
+    /// gets that user's response, or a 422. Wherever one credential stands for many users, identify
+    /// the user here, by what authentication has found out. [`CallerId`] has an example.
+    ///
+    /// The default identifies a caller by the credential itself, so
+    ///
+    /// - **a token that is renewed makes another caller**: a retry that comes with a new access token
+    ///   runs the handler again. Identify the user here if tokens are short-lived, or if clients sign
+    ///   a token of their own for each request;
+    /// - **a signed request identifies nobody** (AWS signatures, HTTP Signature, OAuth 1, Digest and
+    ///   their like are made anew for each request): it passes through unprotected, with a warning.
+    ///   Identify the holder of the signing key here.
+    ///
     /// A request whose caller is `None` passes through unprotected, or is refused if
-    /// [`require_key`](Self::require_key) is set. See [`CallerId`] for an
-    /// example.
+    /// [`require_key`](Self::require_key) is set.
     pub fn caller<F>(mut self, caller: F) -> Self
     where
         F: Fn(&request::Parts) -> Option<CallerId> + Send + Sync + 'static,

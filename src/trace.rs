@@ -20,8 +20,9 @@ pub(crate) fn no_caller() {
         static ONCE: std::sync::Once = std::sync::Once::new();
         ONCE.call_once(|| {
             tracing::warn!(target: TARGET,
-                "a request has an idempotency key but no credential that identifies its caller, so \
-                 it is not protected; set IdempotencyLayer::caller (logged once)"
+                "a request has an idempotency key, but its caller can't be identified, and so it \
+                 is not protected: it has no credential, or one that is made anew for each \
+                 request, such as a signature; set IdempotencyLayer::caller (logged once)"
             );
         });
     }

@@ -511,7 +511,7 @@ const OUTCOMES: [&str; 22] = [
 
 /// A word of each log event that this test can bring about.
 const EVENTS: [&str; 11] = [
-    "it is not protected",
+    "is not protected",
     "step=\"begin\"",
     "step=\"renew\"",
     "step=\"complete\"",

@@ -26,7 +26,8 @@ use super::Fingerprint;
 /// | … | header fields, in order: length of the name (2), length of the value (4), name, value |
 /// | … | body, to the end |
 ///
-/// Numbers are big-endian.
+/// Numbers are big-endian. The highest bit of a value's length says that the value is
+/// [sensitive](HeaderValue::is_sensitive); the other 31 bits are the length.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record(
     // Built by `new` or checked by `from_bytes`, so that the accessors can rely on the layout.
@@ -37,7 +38,7 @@ impl Record {
     /// Creates a record. A body of `None` says that it was left out.
     ///
     /// The header fields are kept in the order given, repeated names and values that are not UTF-8
-    /// included.
+    /// included, and with them which values are [sensitive](HeaderValue::is_sensitive).
     pub fn new<'a>(
         fingerprint: Fingerprint,
         status: StatusCode,
@@ -57,9 +58,10 @@ impl Record {
         flat.extend_from_slice(fingerprint.as_bytes());
         flat.extend_from_slice(&(fields_len as u32).to_be_bytes());
         for (name, value) in fields {
-            // `HeaderName` is limited to 64 KiB, and a whole header block is far below 4 GiB.
+            // `HeaderName` is limited to 64 KiB, and a whole header block is far below 2 GiB.
             flat.extend_from_slice(&(name.as_str().len() as u16).to_be_bytes());
-            flat.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            let flag = if value.is_sensitive() { SENSITIVE } else { 0 };
+            flat.extend_from_slice(&(value.len() as u32 | flag).to_be_bytes());
             flat.extend_from_slice(name.as_str().as_bytes());
             flat.extend_from_slice(value.as_bytes());
         }
@@ -153,13 +155,17 @@ impl Record {
         let lengths = self.0.get(at..at + FIELD)?;
         let name_at = at + FIELD;
         let value_at = name_at + be_u16(&lengths[..2]) as usize;
-        let field_end = value_at.checked_add(be_u32(&lengths[2..]) as usize)?;
+        let value_len = be_u32(&lengths[2..]);
+        let field_end = value_at.checked_add((value_len & !SENSITIVE) as usize)?;
         if field_end > end {
             return None;
         }
+        let value = self.0.slice(value_at..field_end);
+        let mut value = HeaderValue::from_maybe_shared(value).ok()?;
+        value.set_sensitive(value_len & SENSITIVE != 0);
         Some(Field {
             name: HeaderName::from_bytes(&self.0[name_at..value_at]).ok()?,
-            value: HeaderValue::from_maybe_shared(self.0.slice(value_at..field_end)).ok()?,
+            value,
             end: field_end,
         })
     }
@@ -213,6 +219,9 @@ const HEAD: usize = 1 + 1 + 2 + 32 + 4;
 /// Length of what comes before a field's name.
 const FIELD: usize = 2 + 4;
 
+/// The bit of a value's length that says that the value is sensitive.
+const SENSITIVE: u32 = 1 << 31;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -227,6 +236,11 @@ mod tests {
             HeaderValue::from_bytes(b"caf\xe9").expect("a value"),
         );
         headers.append("x-empty", HeaderValue::from_static(""));
+        for secret in ["", "a secret"] {
+            let mut secret = HeaderValue::from_static(secret);
+            secret.set_sensitive(true);
+            headers.append("x-secret", secret);
+        }
         let record = Record::new(
             Fingerprint::from_bytes([7; 32]),
             StatusCode::CREATED,
@@ -244,7 +258,10 @@ mod tests {
             assert_eq!(record.status(), StatusCode::CREATED);
             assert_eq!(record.fingerprint(), Fingerprint::from_bytes([7; 32]));
             assert_eq!(record.body().as_deref(), body);
-            assert_eq!(record.fields().collect::<Vec<_>>().len(), 4);
+            assert_eq!(record.fields().collect::<Vec<_>>().len(), 6);
+            for (name, value) in record.fields() {
+                assert_eq!(value.is_sensitive(), name == "x-secret", "{name}");
+            }
             let restored: HeaderMap = record.fields().fold(HeaderMap::new(), |mut map, (n, v)| {
                 map.append(n, v);
                 map
@@ -281,12 +298,49 @@ mod tests {
         }
     }
 
+    /// One field, `a: bc`, whose value has this length and flag in the record's bytes.
+    fn with_value_length(length: u32) -> Result<Record, MalformedRecord> {
+        let mut flat = vec![VERSION, 1, 0, 200];
+        flat.extend_from_slice(&[7; 32]);
+        flat.extend_from_slice(&[0, 0, 0, 9, 0, 1]);
+        flat.extend_from_slice(&length.to_be_bytes());
+        flat.extend_from_slice(b"abc and the body");
+        Record::from_bytes(flat.into())
+    }
+
+    #[test]
+    fn the_highest_bit_of_a_length_says_that_the_value_is_sensitive() {
+        for is_sensitive in [false, true] {
+            let mut value = HeaderValue::from_static("bc");
+            value.set_sensitive(is_sensitive);
+            let fields = [(&HeaderName::from_static("a"), &value)];
+            let fingerprint = Fingerprint::from_bytes([7; 32]);
+            let record = Record::new(fingerprint, StatusCode::OK, fields, Some(b" and the body"));
+            let length = if is_sensitive { 0x8000_0002 } else { 2 };
+            assert_eq!(with_value_length(length), Ok(record.clone()));
+            let (_, read) = record.fields().next().expect("a field");
+            assert_eq!((read.is_sensitive(), read), (is_sensitive, value));
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_is_malformed_with_and_without_the_highest_bit() {
+        for length in [0, 1, 3, 4, 16, 0xff, 0xffff, 0x4000_0002, 0x7fff_ffff] {
+            for flag in [0, SENSITIVE] {
+                let read = with_value_length(length | flag);
+                assert_eq!(read, Err(MalformedRecord), "{:#x}", length | flag);
+            }
+        }
+    }
+
     #[test]
     fn a_record_can_lose_its_body() {
         let (headers, record) = sample(Some(b"body"));
         let record = record.without_body();
         assert_eq!(record.body(), None);
         assert_eq!(record.fields().count(), headers.len());
+        let sensitive = record.fields().filter(|(_, value)| value.is_sensitive());
+        assert_eq!(sensitive.count(), 2);
         assert_eq!(Record::from_bytes(record.as_bytes().clone()), Ok(record));
     }
 }

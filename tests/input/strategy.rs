@@ -26,6 +26,10 @@ pub const RESPONSE: &[&str] = &[
     "content-type",
     "content-disposition",
     "content-length",
+    "content-encoding",
+    "content-digest",
+    "content-range",
+    "retry-after",
     "connection",
     "set-cookie",
     "date",
@@ -43,6 +47,12 @@ const WORDS: &[&str] = &[
     "application/json",
     "application/problem+json",
     "image/svg+xml",
+    "application/x-msgpack",
+    "application/vnd.google.protobuf",
+    "application/grpc",
+    "application/grpc-web+json",
+    "application/connect+json",
+    "application/geo+json-seq",
     "application/pdf",
     "json",
     "attachment",
@@ -54,14 +64,33 @@ const WORDS: &[&str] = &[
     "true",
     "key",
     "secret",
+    " ",
+    "Bearer",
+    "bearer  t",
+    "Bearer t",
+    "Basic Og==",
+    "Digest nc=1",
+    "OAuth oauth_nonce=1",
+    "OAuth t",
+    "AWS4-HMAC-SHA256 Signature=1",
+    "V2-HMAC-SHA256, Signature: 1",
 ];
 
-/// A value: a word with a meaning, or any bytes that a header may have.
+/// Statuses that mean something to the layer, and their neighbours.
+const STATUSES: &[u16] = &[
+    101, 201, 204, 304, 307, 308, 400, 401, 407, 408, 409, 417, 421, 422, 425, 426, 429, 500, 503,
+];
+
+/// A value: a word with a meaning, or any bytes that a header may have. Some are sensitive.
 fn value() -> impl Strategy<Value = HeaderValue> {
-    prop_oneof![
+    let value = prop_oneof![
         3 => select(WORDS).prop_map(HeaderValue::from_static),
         1 => vec(any::<u8>(), 0..12).prop_filter_map("a value", |v| HeaderValue::from_bytes(&v).ok()),
-    ]
+    ];
+    (value, proptest::bool::weighted(0.2)).prop_map(|(mut value, is_sensitive)| {
+        value.set_sensitive(is_sensitive);
+        value
+    })
 }
 
 pub fn fields(names: &'static [&'static str]) -> impl Strategy<Value = Fields> {
@@ -111,7 +140,7 @@ pub fn damage() -> impl Strategy<Value = Vec<(prop::sample::Index, bool, u8)>> {
 pub fn status() -> impl Strategy<Value = StatusCode> {
     let number = prop_oneof![
         2 => Just(200_u16),
-        2 => select(&[101, 201, 204, 304, 400, 401, 408, 409, 422, 425, 429, 500, 503][..]),
+        2 => select(STATUSES),
         1 => 100..1000_u16,
     ];
     number.prop_map(|number| StatusCode::from_u16(number).unwrap())

@@ -27,17 +27,19 @@ async fn what_the_default_rule_refuses_frees_the_key_before_the_response_leaves(
         ("content-type", "text/csv"),
         ("content-disposition", "attachment; filename=a.csv"),
     ];
-    for (status, fields) in [
-        (500, &[] as Fields),
-        (503, &[]),
-        (401, &[]),
-        (408, &[]),
-        (425, &[]),
-        (429, &[]),
+    const LATER: Fields = &[("retry-after", "30")];
+    const GRPC: Fields = &[("content-type", "application/grpc+json")];
+    let again = [307, 308, 401, 407, 408, 417, 421, 425, 426, 429, 500, 503];
+    let again = again.map(|status| (status, &[] as Fields));
+    let others = [
+        (403, LATER),
+        (409, LATER),
         (200, PDF),
         (200, EVENTS),
         (200, DOWNLOAD),
-    ] {
+        (200, GRPC),
+    ];
+    for (status, fields) in again.into_iter().chain(others) {
         let (layer, store) = scripted();
         // A store that takes its time, so that a release that is not waited for is caught.
         store.always(Call::Release, Fault::Pend(3));
@@ -57,9 +59,16 @@ async fn what_the_default_rule_refuses_frees_the_key_before_the_response_leaves(
 
 #[tokio::test(start_paused = true)]
 async fn what_says_that_the_request_was_decided_is_kept() {
-    for status in [200, 201, 202, 204, 301, 400, 403, 404, 409, 422] {
+    const LATER: Fields = &[("retry-after", "30")];
+    const PROTOBUF: Fields = &[("content-type", "application/x-protobuf")];
+    let decided = [200, 201, 202, 204, 301, 400, 403, 404, 409, 422];
+    let decided = decided.map(|status| (status, &[] as Fields));
+    for (status, fields) in decided
+        .into_iter()
+        .chain([(202, LATER), (303, LATER), (200, PROTOBUF)])
+    {
         let (layer, _) = scripted();
-        let handler = Handler::new(move |_, _| async move { Ok(response(status, &[])) });
+        let handler = Handler::new(move |_, _| async move { Ok(response(status, fields)) });
         let app = handler.under(&layer);
         send(&app, write("k")).await.assert_run("body");
         let again = send(&app, write("k")).await;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod bodies;
+mod caller;
 mod detached;
 mod drop_points;
 mod expiry;
@@ -16,8 +17,10 @@ mod nested;
 mod panics;
 mod readiness;
 mod refusals;
+mod sensitive;
 mod shutdown;
 mod stacks;
 mod support;
 mod table;
 mod uploads;
+mod without_body;

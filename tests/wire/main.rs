@@ -5,6 +5,7 @@
 mod bodies;
 mod declared;
 mod disconnects;
+mod encoded;
 mod headers;
 mod hyper_server;
 mod races;

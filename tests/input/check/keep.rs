@@ -58,26 +58,49 @@ fn expected(status: StatusCode, fields: &Fields) -> bool {
             essence.trim_matches([' ', '\t']).to_ascii_lowercase()
         })
     };
-    let says_not_now = matches!(status.as_u16(), 100..200 | 401 | 408 | 425 | 429 | 500..600);
+    let has = |name: &str| fields.iter().any(|(field, _)| field == name);
+    let says_again = match status.as_u16() {
+        307 | 308 | 401 | 407 | 408 | 417 | 421 | 425 | 426 | 429 => true,
+        400..500 => has("retry-after"),
+        number => matches!(number / 100, 1 | 5),
+    };
     let is_attachment = essences("content-disposition").any(|kind| kind == "attachment");
-    let is_text = essences("content-type").next().is_none_or(|essence| {
-        let Some((kind, subtype)) = essence.split_once('/') else {
-            return false;
-        };
-        match (kind, subtype) {
-            ("text", "event-stream") => false,
-            ("text", _) => true,
-            (
-                "application",
-                "json"
-                | "xml"
-                | "x-www-form-urlencoded"
-                | "javascript"
-                | "x-javascript"
-                | "ecmascript",
-            ) => true,
-            (_, subtype) => subtype.ends_with("+json") || subtype.ends_with("+xml"),
-        }
-    });
-    !says_not_now && !is_attachment && is_text
+    let is_of_an_api =
+        essences("content-type")
+            .next()
+            .is_none_or(|essence| match essence.split_once('/') {
+                Some(("text", subtype)) => subtype != "event-stream",
+                Some((kind, subtype)) => is_format_of_an_api(kind, subtype),
+                None => false,
+            });
+    !says_again && !is_attachment && is_of_an_api
 }
+
+fn is_format_of_an_api(kind: &str, subtype: &str) -> bool {
+    // A stream's protocol stands in front of the first `+`, and a language behind the last.
+    let (name, language) = match (subtype.split_once('+'), subtype.rsplit_once('+')) {
+        (Some((name, _)), Some((_, language))) => (name, Some(language)),
+        _ => (subtype, None),
+    };
+    if matches!(name, "grpc" | "connect" | "stream") || name.starts_with("grpc-") {
+        return false;
+    }
+    match language {
+        Some(language) => LANGUAGES.split(' ').any(|other| other == language),
+        None => kind == "application" && NAMES.split_whitespace().any(|other| other == name),
+    }
+}
+
+const LANGUAGES: &str = "json xml yaml cbor msgpack protobuf jwt";
+
+const NAMES: &str = "
+    json x-json json-rpc x-amz-json-1.0 x-amz-json-1.1
+    xml x-xml
+    x-www-form-urlencoded
+    javascript x-javascript ecmascript x-ecmascript
+    yaml x-yaml vnd.yaml
+    cbor x-cbor
+    msgpack x-msgpack vnd.msgpack
+    protobuf x-protobuf x-google-protobuf vnd.google.protobuf vnd.kubernetes.protobuf proto
+    jwt
+";
