@@ -43,29 +43,30 @@ async fn main() -> ExitCode {
     };
     print_what_to_try(address);
 
-    // Credentials are checked before the layer is asked, so only a customer's own keys are found.
-    // `authenticate` tells the customer; without `caller`, the credential headers would.
+    // The customer is whoever `authenticate` has recognised. Without `caller`, it would be whoever
+    // sends the same credential headers.
     let idempotency = IdempotencyLayer::new(MemoryStore::new()).caller(|parts| {
         let customer = parts.extensions.get::<Customer>()?;
         Some(CallerId::new(customer.0))
     });
     let detached = idempotency.detached();
-    let app = Router::new()
+    // A VM costs money, so this route refuses a write without a key. The clone has the same store.
+    let paid = Router::new()
         .route("/api/public/v1/vms", get(list_vms).post(create_vm))
+        .route_layer(idempotency.clone().require_key(true));
+    let free = Router::new()
         .route("/api/public/v1/vms/{id}", delete(delete_vm))
         .route("/api/public/v1/vms/{id}/invoice", post(make_invoice))
-        .layer(
-            // The first is the outermost.
-            ServiceBuilder::new()
-                .layer(from_fn(authenticate))
-                .layer(from_fn(log_outcome))
-                .layer(idempotency),
-        )
-        .with_state(Arc::default());
+        .route_layer(idempotency);
+    // Credentials are checked further out, so that nothing is replayed to one that was revoked.
+    let around = ServiceBuilder::new() // The first is the outermost.
+        .layer(from_fn(authenticate))
+        .layer(from_fn(log_outcome));
+    let app = paid.merge(free).layer(around).with_state(Arc::default());
 
     // First no new requests, then the connections, then the writes whose client has left.
     let serve = axum::serve(listener, app).with_graceful_shutdown(async {
-        ctrl_c().await;
+        stop_signal().await;
         info!("shutting down; press Ctrl-C again to stop at once");
     });
     let drained = async {
@@ -86,8 +87,8 @@ async fn main() -> ExitCode {
         }
     };
     let twice = async {
-        ctrl_c().await;
-        ctrl_c().await;
+        stop_signal().await;
+        stop_signal().await;
     };
     tokio::select! {
         code = drained => code,
@@ -95,14 +96,29 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Waits for Ctrl-C; where it can't be listened for, the system ends the process.
-async fn ctrl_c() {
-    if tokio::signal::ctrl_c().await.is_err() {
+/// Waits for Ctrl-C, or for SIGTERM, which service managers and containers send.
+async fn stop_signal() {
+    let stopped = async {
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+
+            let mut terminate = signal(SignalKind::terminate())?;
+            tokio::select! {
+                _ = terminate.recv() => Ok(()),
+                pressed = tokio::signal::ctrl_c() => pressed,
+            }
+        }
+        #[cfg(not(unix))]
+        tokio::signal::ctrl_c().await
+    };
+    // Where signals can't be listened for, the system ends the process.
+    if stopped.await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Who sends a request, as `authenticate` found out.
+/// Who sends a request, as `authenticate` has recognised.
 #[derive(Clone, Copy, PartialEq)]
 struct Customer(&'static str);
 
@@ -250,7 +266,8 @@ fn print_what_to_try(address: &str) {
     println!(
         r#"A VM provisioning API listens on http://{address}. To try in another terminal:
 
-Create a VM, which takes two seconds. Again: the same answer at once, and still one VM.
+Create a VM, which takes two seconds. Again: the same answer at once, and still one VM. Without
+its key: 400.
   curl -i {vms} -H 'x-api-key: alice-key' -H 'idempotency-key: order-1' -H 'content-type: application/json' -d '{{"name":"web-1"}}'
 
 Press Ctrl-C in the middle of this one, and run it again: 409 while it runs, then the answer.
@@ -262,7 +279,7 @@ Another customer may use the same key.
 List the VMs.
   curl -i {vms} -H 'x-api-key: alice-key'
 
-An invoice, as a PDF. Files are not kept: again makes and saves another.
+An invoice, as a PDF. Files are not kept, so each run makes another.
   curl -fOJ -X POST {vms}/1/invoice -H 'x-api-key: alice-key' -H 'idempotency-key: invoice-1'
 
 The key of one operation, sent with another: 422.

@@ -16,7 +16,7 @@ use tokio_test::{assert_pending, task};
 use tower::{BoxError, Layer, Service, ServiceExt};
 use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome, RequestBody};
 
-/// The handler that is to be tested: it counts the orders.
+/// The handler under test: it counts the orders.
 async fn order(State(orders): State<Arc<AtomicUsize>>) -> (StatusCode, String) {
     let number = orders.fetch_add(1, Ordering::SeqCst) + 1;
     (StatusCode::CREATED, format!("order {number}"))
@@ -30,7 +30,7 @@ fn request() -> Request<Body> {
         .expect("a valid request")
 }
 
-/// A handler of one's own is called as it is; the outcome tells what the layer did.
+/// The handler itself is called, and the outcome says what the layer did.
 async fn a_retry_gets_the_first_answer_and_orders_nothing() -> Result<(), BoxError> {
     let orders = Arc::new(AtomicUsize::new(0));
     let app = Router::new()
@@ -48,7 +48,7 @@ async fn a_retry_gets_the_first_answer_and_orders_nothing() -> Result<(), BoxErr
     Ok(())
 }
 
-/// A mock in the handler's place answers when the test says so, and tells whether it was called.
+/// A mock in the handler's place answers when the test lets it, and shows whether it was called.
 async fn a_retry_meanwhile_is_refused_and_the_handler_called_once() -> Result<(), BoxError> {
     let (mock, mut handler) =
         tower_test::mock::pair::<Request<RequestBody<Body>>, Response<Body>>();

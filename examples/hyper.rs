@@ -6,6 +6,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let server = auto::Builder::new(TokioExecutor::new());
     let graceful = GracefulShutdown::new();
-    let mut ctrl_c = pin!(tokio::signal::ctrl_c());
+    let mut stop_signal = pin!(stop_signal());
     loop {
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
@@ -62,8 +63,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     continue;
                 }
             },
-            signal = ctrl_c.as_mut() => {
-                signal?;
+            stopped = stop_signal.as_mut() => {
+                stopped?;
                 break;
             }
         };
@@ -84,4 +85,20 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .map_err(|_| "connections are still open")?;
     detached.wait(Duration::from_secs(30)).await?;
     Ok(())
+}
+
+/// Waits for Ctrl-C, or for SIGTERM, which service managers and containers send.
+async fn stop_signal() -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+
+        let mut terminate = signal(SignalKind::terminate())?;
+        tokio::select! {
+            _ = terminate.recv() => Ok(()),
+            pressed = tokio::signal::ctrl_c() => pressed,
+        }
+    }
+    #[cfg(not(unix))]
+    tokio::signal::ctrl_c().await
 }

@@ -98,8 +98,10 @@ impl<St: Store> IdempotencyLayer<St> {
 
     /// Sets how many bytes of a response body are kept. Default: 1 MiB.
     ///
-    /// A longer body reaches the client whole all the same. Its replay has the status and the
-    /// headers, an empty body, and the header `Idempotency-Replay-Body: omitted`.
+    /// A longer body reaches the client whole all the same. Its replay has the status, the headers
+    /// but those that speak of the body's bytes (such as `Content-Encoding`), an empty body, and the
+    /// header `Idempotency-Replay-Body: omitted`. A body of unknown size is read ahead of its client
+    /// up to this limit, in memory.
     pub fn max_response_bytes(mut self, max_response_bytes: usize) -> Self {
         self.config().max_response_bytes = max_response_bytes;
         self

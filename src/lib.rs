@@ -1,9 +1,9 @@
 //! Tower middleware that makes a retried write happen once.
 //!
 //! A client sends a write with an `Idempotency-Key` header, and sends it again with the same key
-//! when the answer got lost. [`IdempotencyLayer`] goes round any Tower service of HTTP requests (an
-//! axum `Router`, a hyper service) and sees to it that the handler runs once: a retry gets the first
-//! response again. It follows the [IETF draft].
+//! when the answer gets lost. [`IdempotencyLayer`] goes round any Tower service of HTTP requests (an
+//! axum `Router`, a hyper service) and runs the handler once: a retry gets the first response again.
+//! It follows the [IETF draft].
 //!
 //! [IETF draft]: https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 //!
@@ -32,24 +32,35 @@
 //! # }
 //! ```
 //!
-//! The layer belongs inside authentication and rate limiting, outside compression, and with axum on
-//! the outer `Router`, not on one that is then nested. The [README] says why.
+//! The layer belongs inside compression, timeouts, authentication and rate limits, and outside
+//! concurrency limits and whatever sets task-locals. With axum, put it on the outer `Router`, not on
+//! one that is then nested. The [guide] has more:
 //!
-//! [README]: https://docs.rs/crate/tower-idempotency/latest
+//! - [where the layer belongs](guide::placement), with a whole stack in code, and settings for each
+//!   route;
+//! - [who the caller is](guide::callers), if many users share a credential, or credentials change;
+//! - [operation](guide::operations): which store, how much room, what to watch, how to stop;
+//! - [security](guide::security): what the layer protects, and what it does not.
 //!
 //! # How a request travels
 //!
-//! 1. **Is it ours?** A method that is not guarded, or no key: the inner service is called, and
-//!    nothing else happens.
+//! 1. **Is it ours?** If the method is not one of [`methods`], or there is no key, the inner service
+//!    is called, and nothing else happens.
 //! 2. **The key** is read and checked: an [`IdempotencyKey`]. An invalid one is refused.
-//! 3. **The caller** is told, by default from the credentials in the headers: a [`CallerId`]. With
-//!    the key, it makes the [`RecordKey`], under which the store is asked.
+//! 3. **The caller** is identified, by default from the credentials in the headers: a [`CallerId`].
+//!    Caller and key make the [`RecordKey`], under which the store is asked.
 //! 4. **The store** claims the key for this request, or says what is there: a request in progress
 //!    (refused), or a record (replayed; refused if it is of another method or target).
 //! 5. **The handler** runs, once. Its claim is a lease, which is renewed meanwhile. If the client
-//!    leaves, the handler is carried on to its end in the background: see [`Detached`].
+//!    leaves, the handler runs on in the background: see [`Detached`]. If the client leaves before
+//!    the handler has begun, it does not run.
 //! 6. **The response** is kept if [`is_kept_by_default`] or a rule of your own says so, and goes out
 //!    unchanged. Otherwise, the key is free again.
+//!
+//! A refusal or a replay answers at once. What its client is still uploading is read behind the
+//! answer, within limits, so that the connection does not break under the client. A response body
+//! of unknown size goes to the client as it comes. It is read ahead of a slow client, up to
+//! [`max_response_bytes`], so that the key does not wait for the client.
 //!
 //! # Outcomes
 //!
@@ -57,21 +68,22 @@
 //!
 //! | what arrives | what happens | [`Outcome`] |
 //! |---|---|---|
-//! | a method that is not guarded, such as GET | passes through | [`PassedThrough`](Outcome::PassedThrough) |
+//! | a method that is not protected, such as GET | passes through | [`PassedThrough`](Outcome::PassedThrough) |
 //! | a write without a key | passes through unprotected; 400 with [`require_key`] | [`PassedThrough`](Outcome::PassedThrough), [`MissingKey`](Outcome::MissingKey) |
 //! | an invalid key, or more than one | 400 | [`InvalidKey`](Outcome::InvalidKey) |
-//! | a key, but no caller can be told | passes through unprotected | [`PassedThrough`](Outcome::PassedThrough) |
+//! | a key, but no caller can be identified | passes through unprotected; 400 with [`require_key`] | [`PassedThrough`](Outcome::PassedThrough), [`UnknownCaller`](Outcome::UnknownCaller) |
 //! | a key for the first time | the handler runs, its response is kept | [`Kept`](Outcome::Kept), [`Recording`](Outcome::Recording) |
 //! | the same, and the body is over [`max_response_bytes`] | the handler runs, status and headers are kept | [`KeptWithoutBody`](Outcome::KeptWithoutBody) |
 //! | the same, and the response is not to be kept | the handler runs, the key is free again | [`NotKept`](Outcome::NotKept) |
-//! | again, done | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
-//! | again, the first one is still running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
+//! | again, after the answer | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
+//! | again, while the first request is running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
 //! | again, for another method or target | 422 | [`KeyReused`](Outcome::KeyReused) |
 //! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most | [`StoreFailed`](Outcome::StoreFailed) |
 //!
-//! An error or a panic of the inner service reaches the caller unchanged, and frees the key.
+//! An error or a panic of the inner service passes through unchanged, and frees the key.
 //! Refusals are problem details (RFC 9457) with a stable `code`.
 //!
+//! [`methods`]: IdempotencyLayer::methods
 //! [`require_key`]: IdempotencyLayer::require_key
 //! [`max_response_bytes`]: IdempotencyLayer::max_response_bytes
 //! [`store_timeout`]: IdempotencyLayer::store_timeout
@@ -80,25 +92,51 @@
 //!
 //! | store | durable | shared between processes | feature |
 //! |---|---|---|---|
-//! | `MemoryStore` | no | no | `memory` |
-//! | `RedisStore` | as Redis is set up | yes | `redis` |
-//! | `PostgresStore` | as the database | yes | `postgres` |
-//! | `SqliteStore` | yes | on one machine | `sqlite` |
+//! | [`MemoryStore`] | no | no | `memory` |
+//! | [`RedisStore`] | as Redis is set up | yes | `redis` |
+//! | [`PostgresStore`] | as the database | yes | `postgres` |
+//! | [`SqliteStore`] | yes | on one machine | `sqlite` |
 //! | your own [`Store`] | as you make it | as you make it | none |
 //!
-//! [`DynStore`](store::DynStore) hides which of them an application has chosen at run time.
+//! [`DynStore`](store::DynStore) lets an application choose its store at run time.
+//!
+// Those of a feature that is off are not here to be linked to.
+#![cfg_attr(feature = "memory", doc = "[`MemoryStore`]: MemoryStore")]
+#![cfg_attr(
+    not(feature = "memory"),
+    doc = "[`MemoryStore`]: https://docs.rs/tower-idempotency/latest/tower_idempotency/struct.MemoryStore.html"
+)]
+#![cfg_attr(feature = "redis", doc = "[`RedisStore`]: RedisStore")]
+#![cfg_attr(
+    not(feature = "redis"),
+    doc = "[`RedisStore`]: https://docs.rs/tower-idempotency/latest/tower_idempotency/struct.RedisStore.html"
+)]
+#![cfg_attr(feature = "postgres", doc = "[`PostgresStore`]: PostgresStore")]
+#![cfg_attr(
+    not(feature = "postgres"),
+    doc = "[`PostgresStore`]: https://docs.rs/tower-idempotency/latest/tower_idempotency/struct.PostgresStore.html"
+)]
+#![cfg_attr(feature = "sqlite", doc = "[`SqliteStore`]: SqliteStore")]
+#![cfg_attr(
+    not(feature = "sqlite"),
+    doc = "[`SqliteStore`]: https://docs.rs/tower-idempotency/latest/tower_idempotency/struct.SqliteStore.html"
+)]
 //!
 //! # Features
 //!
+//! ```sh
+//! cargo add tower-idempotency --features redis
+//! ```
+//!
 //! | feature | default | pulls in | without it |
 //! |---|---|---|---|
-//! | `memory` | yes | `dashmap` | there is no `MemoryStore` |
-//! | `redis` | no | `redis`, `crc32fast` | there is no `RedisStore` |
-//! | `postgres` | no | `sqlx`, `crc32fast` | there is no `PostgresStore` |
-//! | `sqlite` | no | `sqlx`, `crc32fast`, SQLite from C | there is no `SqliteStore` |
-//! | `zstd` | no | `zstd`, from C | records are not compressed |
-//! | `tracing` | no | `tracing`, without its macros | nothing is logged; [`Outcome`] still tells |
-//! | `conformance` | no | nothing | there is no kit to test a store with |
+//! | `memory` | yes | `dashmap` | there is no [`MemoryStore`] |
+//! | `tracing` | yes | `tracing`, without its macros | nothing is logged, such as a store that fails; [`Outcome`] still says so |
+//! | `redis` | no | `redis`, `crc32fast` | there is no [`RedisStore`] |
+//! | `postgres` | no | `sqlx` (Rust 1.94), `crc32fast` | there is no [`PostgresStore`] |
+//! | `sqlite` | no | `sqlx` (Rust 1.94, and a C compiler for SQLite), `crc32fast` | there is no [`SqliteStore`] |
+//! | `zstd` | no | `zstd` (and a C compiler) | records are not compressed, and compressed ones of another instance can't be read |
+//! | `conformance` | no | nothing | there is no kit to test a store of your own with |
 //!
 //! # Minimum supported Rust version
 //!
@@ -113,6 +151,7 @@ mod config;
 mod detached;
 mod future;
 mod guarded;
+pub mod guide;
 mod keep;
 mod key;
 mod layer;

@@ -7,20 +7,48 @@ use http::Extensions;
 use crate::key::InvalidKey;
 use crate::store::StoreErrorKind;
 
-/// What the layer did with a request, told in the extensions of the response.
+/// What the layer did with a request, in the extensions of its response.
 ///
-/// Every response of the layer carries one, but for requests of a method that is not guarded, which
-/// pass through at no cost; [`Outcome::of`] reads both.
+/// Every response of the layer carries one, but for requests of a method that is not protected,
+/// which pass through at no cost. [`Outcome::of`] reads both.
 ///
 /// # Examples
 ///
-/// ```
-/// use tower_idempotency::Outcome;
+/// A middleware further out counts the outcomes by name:
 ///
-/// let response = http::Response::new(());
-/// let outcome = Outcome::of(response.extensions());
-/// assert_eq!(outcome, Outcome::PassedThrough(tower_idempotency::Unprotected::Method));
-/// assert_eq!(outcome.as_str(), "passed_through_method");
+/// ```
+/// # use std::collections::BTreeMap;
+/// # use std::sync::{Arc, Mutex};
+/// # use axum::{Router, body::Body, response::Response, routing::post};
+/// # use http::Request;
+/// # use tower::{ServiceBuilder, ServiceExt};
+/// # use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), axum::BoxError> {
+/// let counts = Arc::new(Mutex::new(BTreeMap::<&str, u64>::new()));
+/// let count = {
+///     let counts = Arc::clone(&counts);
+///     move |response: Response<_>| {
+///         let outcome = Outcome::of(response.extensions());
+///         *counts.lock().unwrap().entry(outcome.as_str()).or_default() += 1;
+///         response
+///     }
+/// };
+/// let layers = ServiceBuilder::new()
+///     .map_response(count)
+///     .layer(IdempotencyLayer::new(MemoryStore::new()));
+/// let app: Router = Router::new().route("/vms", post(async || "created")).layer(layers);
+/// # for _ in 0..3 {
+/// #     let request = Request::post("/vms")
+/// #         .header("x-api-key", "alice-key")
+/// #         .header("idempotency-key", "order-1")
+/// #         .body(Body::empty())?;
+/// #     app.clone().oneshot(request).await?;
+/// # }
+///
+/// // A write, and two retries of it, later:
+/// assert_eq!(*counts.lock().unwrap(), [("kept", 1), ("replayed", 2)].into());
+/// # Ok(())
+/// # }
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -29,16 +57,16 @@ pub enum Outcome {
     PassedThrough(Unprotected),
     /// First time request: the handler ran, and its response is kept.
     Kept,
-    /// First time request: the handler ran; its body is over `max_response_bytes`, so status and
-    /// headers are kept without it.
+    /// First time request: the handler ran, and status and headers are kept. The body is not, since
+    /// it is over `max_response_bytes`.
     KeptWithoutBody,
-    /// First time request: the handler ran, and its response is being kept while the body, whose
-    /// size is not known, is sent.
+    /// First time request: the handler ran. Its body is of unknown size, and the response is kept
+    /// when that has ended.
     Recording,
     /// First time request: the handler ran, its response is not kept, and the key is free again.
     NotKept(NotKept),
-    /// First time request: the handler ran; because the store failed, it ran unprotected, or what
-    /// came of it could not be told to the store.
+    /// First time request: the handler ran, and the store failed. So it ran unprotected, or its
+    /// response may not have been kept.
     StoreFailed(StoreErrorKind),
     /// Duplicate request: the kept response was sent again.
     Replayed,
@@ -105,7 +133,7 @@ pub enum Unprotected {
     Method,
     /// It has no idempotency key.
     NoKey,
-    /// It has a key, but nobody can tell whose it is.
+    /// It has a key, but its caller can't be identified.
     NoCaller,
 }
 
@@ -113,13 +141,13 @@ pub enum Unprotected {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum NotKept {
-    /// The rule of the layer is against it: see [`IdempotencyLayer::keep_if`].
+    /// The layer's rule says so: see [`IdempotencyLayer::keep_if`].
     ///
     /// [`IdempotencyLayer::keep_if`]: crate::IdempotencyLayer::keep_if
     Rule,
     /// The handler put [`DoNotKeep`](crate::DoNotKeep) into the response's extensions.
     DoNotKeep,
-    /// The request's body broke before its end, so the response is to a torn request.
+    /// The request's body broke before its end, so the response answers half a request.
     BrokenUpload,
     /// The response's body broke before its end.
     BrokenBody,

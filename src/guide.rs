@@ -1,0 +1,30 @@
+//! Chapters that need more room than the [front page](crate).
+//!
+//! They are files of the repository's folder `docs`, too.
+
+// The links that come first hold here, and those at the end of each file on a repository's page.
+
+#[doc = "[tenants]: callers#several-tenants-or-hosts"]
+#[doc = "[`DoNotKeep`]: crate::DoNotKeep"]
+#[doc = "[`RequestBody`]: crate::RequestBody"]
+#[doc = ""]
+#[doc = include_str!("../docs/placement.md")]
+pub mod placement {}
+
+#[doc = include_str!("../docs/callers.md")]
+pub mod callers {}
+
+#[doc = "[README]: https://docs.rs/crate/tower-idempotency/latest"]
+#[doc = "[`axum.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/axum.rs"]
+#[doc = "[`Detached`]: crate::Detached"]
+#[doc = "[`Outcome`]: crate::Outcome"]
+#[cfg_attr(feature = "memory", doc = "[`MemoryStore`]: crate::MemoryStore")]
+#[cfg_attr(feature = "redis", doc = "[`RedisStore`]: crate::RedisStore")]
+#[cfg_attr(feature = "postgres", doc = "[`PostgresStore`]: crate::PostgresStore")]
+#[cfg_attr(feature = "sqlite", doc = "[`SqliteStore`]: crate::SqliteStore")]
+#[doc = ""]
+#[doc = include_str!("../docs/operations.md")]
+pub mod operations {}
+
+#[doc = include_str!("../docs/security.md")]
+pub mod security {}
