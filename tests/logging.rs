@@ -77,8 +77,19 @@ impl Store for Failing {
         claim: &Claim,
         lease: Duration,
     ) -> Result<Begin, StoreError> {
-        self.check()?;
-        self.memory.begin(key, claim, lease).await
+        match self.check() {
+            // A store that is full still says what is there.
+            Err(full) if full.kind() == StoreErrorKind::Full => {
+                let begun = self.memory.begin(key, claim, lease).await?;
+                if let Begin::Started = begun {
+                    let _ = self.memory.release(key, claim.owner()).await?;
+                    return Err(full);
+                }
+                Ok(begun)
+            }
+            Err(error) => Err(error),
+            Ok(()) => self.memory.begin(key, claim, lease).await,
+        }
     }
 
     async fn complete(
@@ -224,6 +235,7 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
         let response = app.clone().oneshot(request).await.unwrap();
         Outcome::of(response.extensions())
     };
+    assert_eq!(send("/a", "kept before").await, Outcome::Kept);
     for (kind, end) in [
         (StoreErrorKind::Unavailable, "works again"),
         (StoreErrorKind::Timeout, "works again"),
@@ -233,6 +245,9 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
         for n in 0..100 {
             let outcome = send(["/a", "/b"][n % 2], &format!("{kind:?}-{n}")).await;
             assert_eq!(outcome, Outcome::StoreFailed(kind));
+            if kind == StoreErrorKind::Full {
+                assert_eq!(send("/a", "kept before").await, Outcome::Replayed);
+            }
         }
         let begin = warnings();
         assert_eq!(begin.len(), 1, "{begin:?}");

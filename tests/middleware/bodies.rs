@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -13,7 +15,9 @@ use tokio::time::timeout;
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_idempotency::{Outcome, RequestBody, ResponseBody};
 
-use crate::support::{Frames, Handler, LEASE, Piece, numbered, responding, scripted, send, write};
+use crate::support::{
+    Broken, Frames, Gate, Handler, LEASE, Piece, numbered, responding, scripted, send, write,
+};
 
 #[tokio::test(start_paused = true)]
 async fn a_response_without_content_is_kept_at_once_whatever_its_body() {
@@ -41,20 +45,26 @@ async fn a_response_without_content_is_kept_at_once_whatever_its_body() {
     }
 }
 
-/// A body of empty frames, each ready at once, without an end.
+/// A body of empty frames, each ready at once. It breaks off after so many that nobody else can have
+/// had a turn meanwhile.
 struct Empties {
     size: SizeHint,
+    read: Arc<AtomicUsize>,
 }
+
+const TOO_MANY: usize = 100_000;
 
 impl Body for Empties {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        Poll::Ready(Some(Ok(Frame::data(Bytes::new()))))
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let read = self.read.fetch_add(1, Ordering::SeqCst);
+        let frame = (read < TOO_MANY).then(|| Frame::data(Bytes::new()));
+        Poll::Ready(Some(frame.ok_or(Broken)))
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -64,33 +74,39 @@ impl Body for Empties {
 
 #[tokio::test(flavor = "current_thread")]
 async fn endless_empty_frames_do_not_keep_their_thread_from_other_requests() {
-    // As a response whose size is known, as one whose size is not, and as an upload that is drained.
+    let read = Arc::new(AtomicUsize::new(0));
+    // As a response whose size is known, and as one whose size is not.
     for size in [SizeHint::with_exact(7), SizeHint::default()] {
         let (layer, _) = scripted();
-        let layer = layer.lease(Duration::from_secs(60 * 60));
-        let endless = layer.layer(service_fn(
-            move |_: Request<RequestBody<Frames>>| async move {
-                Ok::<_, Infallible>(Response::new(Empties { size }))
-            },
-        ));
+        let body_read = Arc::clone(&read);
+        let endless = layer.layer(service_fn(move |_: Request<RequestBody<Frames>>| {
+            let read = Arc::clone(&body_read);
+            async move { Ok::<_, Infallible>(Response::new(Empties { size, read })) }
+        }));
         let running = tokio::spawn(endless.oneshot(write("endless")));
-        let app = Handler::creating("{}").under(&layer);
-        send(&app, write("k")).await.assert_run("{}");
+        tokio::task::yield_now().await;
+        let read = read.swap(0, Ordering::SeqCst);
+        assert!((1..TOO_MANY).contains(&read), "{size:?}: {read}");
         running.abort();
-        let _ = running.await;
+        drop(running.await);
     }
 
+    // As an upload that is drained.
     let (layer, _) = scripted();
     let layer = layer.max_drained_bytes(usize::MAX);
-    let app = Handler::creating("{}").under(&layer);
+    let body_read = Arc::clone(&read);
     let size = SizeHint::default();
-    let upload = write("").map(|_| Empties { size });
+    let upload = write("").map(|_| Empties {
+        size,
+        read: body_read,
+    });
     let handler = service_fn(async |_: Request<RequestBody<Empties>>| {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
     });
     let refused = layer.layer(handler).oneshot(upload).await.unwrap();
     assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
-    send(&app, write("k")).await.assert_run("{}");
+    let read = read.load(Ordering::SeqCst);
+    assert!((1..TOO_MANY).contains(&read), "{read}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,6 +149,40 @@ async fn a_body_read_ahead_reaches_its_client_whole_and_in_order_however_late_it
         let body = first.into_body().collect().await.unwrap().to_bytes();
         assert_eq!(body, expected);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_read_ahead_stays_in_order_while_its_client_reads_now_and_then() {
+    const WORDS: [&str; 10] = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"];
+    let (layer, _) = scripted();
+    let gate = Gate::new();
+    let at_gate = gate.clone();
+    let handler = Handler::new(move |_, _| {
+        let gate = at_gate.clone();
+        let words = |from: usize, to: usize| (from..to).map(|n| Piece::Data(WORDS[n % 10]));
+        let wait = Piece::Until(Box::pin(async move { gate.pass().await }));
+        let pieces = words(0, 1500).chain([wait]).chain(words(1500, 2000));
+        let body = Frames::unknown(pieces.chain([Piece::Pend]));
+        async { Ok(Response::new(body)) }
+    });
+    let app = handler.under(&layer);
+    let mut body = app.clone().oneshot(write("k")).await.unwrap().into_body();
+    gate.reached().await;
+    let mut read = Vec::new();
+    for _ in 0..50 {
+        let frame = body.frame().await.unwrap().unwrap();
+        read.extend_from_slice(&frame.into_data().unwrap());
+    }
+    gate.open();
+    let mut retry = send(&app, write("k")).await;
+    while retry.outcome == Outcome::InProgress {
+        tokio::task::yield_now().await;
+        retry = send(&app, write("k")).await;
+    }
+    read.extend_from_slice(&body.collect().await.unwrap().to_bytes());
+    let expected: String = (0..2000).map(|n| WORDS[n % 10]).collect();
+    assert_eq!(String::from_utf8(read).unwrap(), expected);
+    retry.assert_replay(&expected);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,99 @@
+//! What is to become of a response, as far as its head tells.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, StatusCode, response};
+use http_body::{Body, SizeHint};
+
+use super::guard::Guard;
+use crate::body::UploadState;
+use crate::keep::DoNotKeep;
+use crate::outcome::NotKept;
+use crate::store::Store;
+use crate::trace;
+
+/// What is to become of a response, as far as its head tells.
+pub(crate) enum Judgement {
+    NotKept(NotKept),
+    /// The rule panicked, and so nobody knows.
+    RulePanicked,
+    /// Its status is one of those that have no body.
+    WithoutContent,
+    /// Its body is over the limit.
+    TooLong,
+    /// Its body has this size, and is read whole before it is sent.
+    OfSize(u64),
+    /// Its body is copied while it is sent.
+    OfUnknownSize,
+}
+
+impl Judgement {
+    /// Judges a response by its head, and by what is known of its body.
+    pub(crate) fn of<St: Store, B: Body>(
+        parts: &response::Parts,
+        body: &B,
+        guard: &Guard<St>,
+        upload: &UploadState,
+    ) -> Self {
+        let why_not = catch_unwind(AssertUnwindSafe(|| why_not_kept(parts, guard, upload)));
+        match why_not {
+            Err(_) => {
+                trace::rule_panicked(guard.key());
+                return Self::RulePanicked;
+            }
+            Ok(Some(why)) => return Self::NotKept(why),
+            Ok(None) => {}
+        }
+        if matches!(
+            parts.status,
+            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+        ) {
+            // RFC 9110, section 6.4.1: no server sends a body with these, nor reads it.
+            return Self::WithoutContent;
+        }
+        let size = size_of(body);
+        let declared = declared_length(&parts.headers).unwrap_or(0);
+        let least = size.exact().unwrap_or(size.lower().max(declared));
+        if least > guard.config().max_response_bytes as u64 {
+            Self::TooLong
+        } else {
+            size.exact().map_or(Self::OfUnknownSize, Self::OfSize)
+        }
+    }
+}
+
+/// Names the reason against keeping a response, if there is one.
+fn why_not_kept<St: Store>(
+    parts: &response::Parts,
+    guard: &Guard<St>,
+    upload: &UploadState,
+) -> Option<NotKept> {
+    if !guard.may_be_held() {
+        // The store has refused the claim, which is what the outcome reports.
+        Some(NotKept::LeaseLost)
+    } else if upload.is_broken() {
+        Some(NotKept::BrokenUpload)
+    } else if parts.extensions.get::<DoNotKeep>().is_some() {
+        Some(NotKept::DoNotKeep)
+    } else if parts.status.is_informational() || !(guard.config().keep_if)(parts) {
+        Some(NotKept::Rule)
+    } else {
+        None
+    }
+}
+
+/// Returns what is known of a body's size.
+fn size_of<B: Body>(body: &B) -> SizeHint {
+    if body.is_end_stream() {
+        // One that has ended need not say so by its size.
+        SizeHint::with_exact(0)
+    } else {
+        body.size_hint()
+    }
+}
+
+/// Returns what `Content-Length` says.
+pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
