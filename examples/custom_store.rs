@@ -70,9 +70,16 @@ impl Store for TableStore {
         record: &Record,
         ttl: Duration,
     ) -> Answer<Ownership> {
-        let record = Some(record.clone());
-        let change = |row: &mut Row| (row.record, row.end) = (record, Instant::now() + ttl);
-        Ok(self.if_held(key, owner, change).await)
+        let mut table = self.0.lock().await;
+        let row = table.get(key).filter(|row| Instant::now() < row.end);
+        if row.is_some_and(|row| row.record.is_some() || row.claim.owner() != owner) {
+            return Ok(Ownership::Lost);
+        }
+        // Also where the lease has ended: what has run, has run.
+        let claim = Claim::new(owner, record.fingerprint());
+        let (record, end) = (Some(record.clone()), Instant::now() + ttl);
+        table.insert(*key, Row { claim, record, end });
+        Ok(Ownership::Held)
     }
 
     async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Ownership> {
@@ -133,7 +140,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.begin(&key, &second, lease).await?,
         Begin::Started
     ));
-    // The owner that lost it can neither complete nor release it.
+    // The owner that lost it to another can neither complete nor release it.
     assert_eq!(
         store.complete(&key, first.owner(), &record, ttl).await?,
         Ownership::Lost
@@ -162,8 +169,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.begin(&key, &second, lease).await?,
         Begin::Started
     ));
-    // The room of a claim that nobody ends is given back, without anybody asking.
+    // Late, but nobody else has claimed the key since.
     tokio::time::sleep(lease * 2).await;
+    assert_eq!(
+        store.complete(&key, second.owner(), &record, ttl).await?,
+        Ownership::Held
+    );
+    // The room of what has ended is given back, without anybody asking.
+    tokio::time::sleep(ttl * 2).await;
     assert!(store.0.lock().await.is_empty());
     println!("The store keeps its promises.");
     Ok(())

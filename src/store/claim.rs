@@ -100,13 +100,14 @@ pub enum Begin {
     Completed(Record),
 }
 
-/// Whether a caller of `complete`, `renew` or `release` held the key, so that the step was taken.
+/// Whether the key was the caller's to `complete`, `renew` or `release`, so that the step was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Ownership {
-    /// The key was held, and the step was taken.
+    /// The step was taken: the caller held the key, or completed one that nobody held.
     Held,
-    /// The lease had ended or the key is not the caller's; nothing was changed.
+    /// Nothing was changed. For `complete`, the key is another owner's or has a record; for `renew`
+    /// and `release`, it is not in progress under the caller, whose lease may have ended.
     Lost,
 }
 

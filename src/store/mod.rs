@@ -47,15 +47,17 @@ pub use self::sqlite::SqliteStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///
-/// The example [`custom_store.rs`] is a whole one, in under 80 lines. A store states facts; the layer
+/// The example [`custom_store.rs`] is a whole one, in about 80 lines. A store states facts; the layer
 /// decides what they mean for a request. A key is in one of three states:
 ///
 /// ```text
-///            begin                       complete
+///                           complete, late
+///      ┌─────────────────────────────────────────────────┐
+///      │      begin                      complete        ▼
 ///   absent ─────────▶ in progress ─────────────────▶ completed
 ///      ▲                │  ▲  │                          │
 ///      │   release, or  │  └──┘ renew                    │ its ttl
-///      └─ lease ends ───┘                                │ ends
+///      ├─ lease ends ───┘                                │ ends
 ///      └─────────────────────────────────────────────────┘
 /// ```
 ///
@@ -63,13 +65,16 @@ pub use self::sqlite::SqliteStore;
 ///
 /// - Each method is one atomic step: of any number of concurrent `begin` calls for an absent key,
 ///   exactly one is answered [`Begin::Started`].
-/// - `complete`, `renew` and `release` act only while the key is in progress under the owner that
-///   they are given, and its lease has not ended. Otherwise they change nothing and answer
-///   [`Ownership::Lost`].
-/// - A lease or a ttl that ended is as good as absent from that moment on: `begin` starts anew. It
-///   lasts as long as it was asked for, give or take the clock's precision, from some moment between
-///   the call and its answer; the clock is read as part of the step, not before it. Its room is
-///   given back in time, without a request coming in.
+/// - `renew` and `release` act only while the key is in progress under the owner that they are given,
+///   and its lease has not ended. Otherwise they change nothing and answer [`Ownership::Lost`].
+/// - `complete` keeps the record unless the key is in progress under another owner or has a record.
+///   In these two cases it changes nothing and answers [`Ownership::Lost`]. An owner whose lease has
+///   ended, or whose claim never arrived, may thus still complete a key that nobody else has claimed
+///   since: its handler has run, and must not run again.
+/// - A key whose lease or ttl has ended is absent from that moment on. A term lasts as long as it was
+///   asked for, give or take the clock's precision, from some moment between the call and its answer;
+///   the clock is read as part of the step, not before it. The room of a key that has ended is given
+///   back in time, without a request coming in.
 /// - A record comes back as it was given, byte for byte. Keys, owners and fingerprints may be of any
 ///   bytes.
 /// - A record in the store is never replaced before its ttl ends, nor dropped to make room for
@@ -90,7 +95,7 @@ pub use self::sqlite::SqliteStore;
 ///
 /// [`custom_store.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/custom_store.rs
 pub trait Store: Send + Sync + 'static {
-    /// Claims a key, or tells what is there.
+    /// Claims a key, or reports what is there.
     ///
     /// # Behavior
     ///
@@ -102,9 +107,11 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Full`] if there is no room, [`StoreErrorKind::Corrupt`] if there is
-    /// something under the key that can't be read (it is left there), otherwise whatever befell the
-    /// store. The layer then runs the handler unprotected.
+    /// - [`StoreErrorKind::Full`]: there is no room for another claim.
+    /// - [`StoreErrorKind::Corrupt`]: what is under the key can't be read. It is left there.
+    /// - Any other kind: the store has failed.
+    ///
+    /// The layer then runs the handler unprotected.
     fn begin(
         &self,
         key: &RecordKey,
@@ -112,13 +119,24 @@ pub trait Store: Send + Sync + 'static {
         lease: Duration,
     ) -> impl Future<Output = Result<Begin, StoreError>> + Send;
 
-    /// Turns a claim into a record that is kept for `ttl` from now on.
+    /// Keeps a record under a key for `ttl` from now on.
+    ///
+    /// # Behavior
+    ///
+    /// - In progress under this owner: the record takes the claim's place, and [`Ownership::Held`] is
+    ///   returned.
+    /// - Absent: the record is kept all the same, and [`Ownership::Held`] is returned. The lease has
+    ///   ended, the claim was released, or its step was lost, and nobody else has claimed the key.
+    /// - In progress under another owner, or completed: nothing changes, and [`Ownership::Lost`] is
+    ///   returned. This goes for the owner's own record, too.
     ///
     /// # Errors
     ///
-    /// Whatever befell the store; the key is then still in progress, as far as the store can tell.
-    /// The layer tries again in the background, and after [`StoreErrorKind::Full`] once more at once
-    /// without the body.
+    /// - [`StoreErrorKind::Full`]: there is no room for the record.
+    /// - Any other kind: the store has failed.
+    ///
+    /// The layer tries again in the background. After [`StoreErrorKind::Full`] it first tries at once
+    /// to keep the record without its body.
     fn complete(
         &self,
         key: &RecordKey,
@@ -131,7 +149,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever befell the store. The layer tries again while the lease lasts.
+    /// If the store has failed. The layer tries again while the lease lasts.
     fn renew(
         &self,
         key: &RecordKey,
@@ -143,7 +161,7 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever befell the store; the key then becomes free when the lease ends.
+    /// If the store has failed. The key then becomes free when the lease ends.
     fn release(
         &self,
         key: &RecordKey,

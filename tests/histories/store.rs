@@ -107,6 +107,13 @@ impl Store for FaultyStore {
                 Ok(Ownership::Held) => self.world.completed(owner, record),
                 _ => self.world.lost(owner, Step::Complete),
             }
+            // A claim without a lease finds out whether anybody else has the key.
+            let look = Claim::new(Owner::new(), record.fingerprint());
+            let look = self.inner().begin(key, &look, Duration::ZERO).await;
+            if matches!((&held, look), (Ok(Ownership::Lost), Ok(Begin::Started))) {
+                let rule = "a completion was refused although nobody else had the key";
+                self.world.violated(rule.to_owned());
+            }
             held
         };
         self.take(fault, step, Ownership::Held).await

@@ -10,6 +10,8 @@ pub(crate) enum Mutation {
     BeginInTwoSteps,
     /// A store whose `complete` does not ask who holds the key.
     CompleteWithoutFence,
+    /// A store that refuses to complete a key that nobody holds.
+    LateCompleteLost,
     /// A store whose `renew` does not ask who holds the key.
     RenewWithoutOwner,
     /// A store whose `release` does not ask who holds the key.

@@ -117,8 +117,8 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             // A store that is down or lost a call lets the handler run unprotected: that is what
-            // failing open means, and such a run is the only one that may meet another beside one
-            // whose lease was really lost.
+            // failing open means. Only such a run may meet another, or one whose lease was really
+            // lost; and neither may run again once its completion has found the key absent.
             Property::always(OVERLAP, |_, state: &State| !state.wrong.overlap),
             Property::always(SECOND_RUN, |_, state: &State| !state.wrong.second_run),
             Property::always(RECORD, |_, state: &State| {

@@ -182,7 +182,11 @@ impl State {
     }
 
     /// Notes what a step of this owner in the store did to what was promised.
-    pub(crate) fn note_step(&mut self, by: Id, before: Slot) {
+    pub(crate) fn note_step(&mut self, by: Id, step: Step, before: Slot) {
+        if step == Step::Complete && before == Slot::Absent {
+            // Nobody has claimed the key since: nothing excuses a second run any more.
+            self.request(by).excuse = None;
+        }
         if let (Slot::Absent | Slot::Claimed { .. }, Slot::Completed { response, .. }) =
             (before, self.slot)
         {

@@ -50,7 +50,12 @@ impl Slot {
             }
             (Step::Begin, Self::Claimed { .. }) => Answer::InProgress,
             (Step::Begin, Self::Completed { response, .. }) => Answer::Completed(response),
-            (Step::Complete, _) if held || mutation == Mutation::CompleteWithoutFence => {
+            (Step::Complete, Self::Absent) if mutation == Mutation::LateCompleteLost => {
+                Answer::Lost
+            }
+            (Step::Complete, slot)
+                if held || slot == Self::Absent || mutation == Mutation::CompleteWithoutFence =>
+            {
                 let left = match mutation {
                     Mutation::LeaseAsTtl => LEASE,
                     _ => TTL,

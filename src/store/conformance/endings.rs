@@ -88,8 +88,8 @@ pub async fn a_completed_key_is_not_held_by_its_owner<S: Store>(store: S, clock:
         .await;
 }
 
-/// A released key is not in progress: its last owner's `complete`, `renew` and second `release` are
-/// lost, and the key stays absent.
+/// A released key is not in progress: its last owner's `renew` and second `release` are lost, and the
+/// key stays absent.
 pub async fn a_released_key_is_not_held_by_its_owner<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (key, claim) = bench.claimed().await;

@@ -53,6 +53,12 @@ macro_rules! conformance_tests {
                 release_by_the_owner_frees_the_key
                 a_completed_key_is_not_held_by_its_owner
                 a_released_key_is_not_held_by_its_owner
+                complete_of_an_absent_key_keeps_the_record
+                complete_after_the_lease_ended_keeps_the_record
+                complete_after_the_lease_of_another_ended_keeps_the_record
+                complete_after_the_ttl_ended_keeps_the_record
+                complete_of_a_released_key_keeps_the_record
+                a_late_record_ends_when_asked_for
                 an_absent_key_is_held_by_nobody
                 a_stranger_does_not_hold_a_key_in_progress
                 a_stranger_does_not_prolong_a_lease
@@ -83,7 +89,8 @@ macro_rules! conformance_tests {
                 exactly_one_concurrent_claim_starts_after_a_lease
                 exactly_one_concurrent_claim_starts_after_a_ttl
                 exactly_one_concurrent_ending_is_taken
-                late_endings_do_not_touch_a_concurrent_claim
+                a_late_completion_and_a_claim_exclude_each_other
+                a_completion_without_a_claim_and_a_claim_exclude_each_other
             ]
         }
     };

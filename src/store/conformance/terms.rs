@@ -13,7 +13,7 @@ pub async fn a_lease_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let is_held = |found: &Begin| matches!(found, Begin::InProgress(fingerprint) if *fingerprint == first.fingerprint());
     let second = bench.must_end(&key, &term, is_held).await;
     bench
-        .must_not_hold(&key, &first, "the owner of a lease that ended")
+        .must_be_kept_off(&key, &first, "the owner of a lease that ended")
         .await;
     bench
         .must_be_held(&key, &second, "claimed as the lease ended")
@@ -39,7 +39,7 @@ pub async fn a_renewed_lease_ends_when_asked_for<S: Store>(store: S, clock: Cloc
         let is_held = |found: &Begin| matches!(found, Begin::InProgress(_));
         bench.must_end(&key, &renewed, is_held).await;
         bench
-            .must_not_hold(&key, &claim, "the owner of a lease that ended")
+            .must_be_kept_off(&key, &claim, "the owner of a lease that ended")
             .await;
         return;
     }
@@ -72,13 +72,14 @@ pub async fn a_ttl_is_not_prolonged_by_renew<S: Store>(store: S, clock: Clock) {
         let record = record_of(&claim);
         let complete = bench.complete(&key, claim.owner(), &record, ttl);
         let (_, term) = clock.grant(ttl, complete).await;
-        bench
-            .must_not_hold(&key, &claim, "the owner of a completed key")
-            .await;
-        bench
-            .must_not_hold(&key, &fresh_claim(), "a stranger")
-            .await;
-        if !term.lasted_until(clock.now()) {
+        let (stranger, what) = (fresh_claim(), "a completed key");
+        if !(bench
+            .must_be_kept_off_during(&term, &key, &claim, what)
+            .await
+            && bench
+                .must_be_kept_off_during(&term, &key, &stranger, what)
+                .await)
+        {
             continue;
         }
         bench

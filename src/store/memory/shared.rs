@@ -101,32 +101,45 @@ impl Shared {
     }
 
     pub(super) fn complete(
-        &self,
+        self: &Arc<Self>,
         key: &RecordKey,
         owner: Owner,
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let Some(mut slot) = self.slots.get_mut(key) else {
-            return Ok(Ownership::Lost);
-        };
+        let entry = self.slots.entry(*key);
         let now = self.now();
-        if !slot.is_held_by(owner, now) {
-            return Ok(Ownership::Lost);
-        }
+        let deadline = after(now, ttl);
+        let tick = match &entry {
+            Entry::Occupied(slot) if !slot.get().may_be_completed_by(owner, now) => {
+                return Ok(Ownership::Lost);
+            }
+            Entry::Occupied(slot) => slot.get().tick,
+            Entry::Vacant(_) => tick_at(deadline),
+        };
         let completed = Slot {
             state: State::completed(record),
-            deadline: after(now, ttl),
-            tick: slot.tick,
+            deadline,
+            tick,
         };
-        // Claims are refused at the limit; those taken before it may complete a little beyond.
+        // Claims are refused at the limit; whoever has run may complete a little beyond.
         let max_bytes = self.max_bytes();
         let limit = max_bytes.saturating_add(max_bytes / 20);
         if self.bytes().saturating_add(completed.size()) > limit {
             return Err(StoreErrorKind::Full.into());
         }
-        self.replace(&mut slot, completed);
-        self.hasten(key, slot);
+        match entry {
+            Entry::Occupied(slot) => {
+                let mut slot = slot.into_ref();
+                self.replace(&mut slot, completed);
+                self.hasten(key, slot);
+            }
+            Entry::Vacant(vacant) => {
+                self.bytes.fetch_add(completed.size(), Ordering::Relaxed);
+                drop(vacant.insert(completed));
+                self.watch(tick, *key);
+            }
+        }
         Ok(Ownership::Held)
     }
 
@@ -304,10 +317,10 @@ mod tests {
             ("begin", |shared, key, _| {
                 matches!(shared.begin(key, &claim(), LEASE), Ok(Begin::Started))
             }),
-            ("complete", |shared, key, held| {
+            ("complete by another", |shared, key, held| {
                 let record = Record::new(held.fingerprint(), http::StatusCode::OK, [], None);
-                let completed = shared.complete(key, held.owner(), &record, LEASE);
-                matches!(completed, Ok(Ownership::Lost))
+                let completed = shared.complete(key, claim().owner(), &record, LEASE);
+                matches!(completed, Ok(Ownership::Held))
             }),
             ("renew", |shared, key, held| {
                 shared.renew(key, held.owner(), LEASE) == Ownership::Lost

@@ -42,10 +42,16 @@ impl Slot {
 
     /// Tells whether the key is claimed by this owner, and the lease still lasts.
     pub(super) fn is_held_by(&self, owner: Owner, now: u64) -> bool {
-        match &self.state {
-            State::InProgress(claim) => claim.owner() == owner && self.is_live(now),
-            State::Completed(_) => false,
-        }
+        self.is_claim_of(owner) && self.is_live(now)
+    }
+
+    /// Tells whether this owner may complete the key: nobody else holds it, and it has no record.
+    pub(super) fn may_be_completed_by(&self, owner: Owner, now: u64) -> bool {
+        self.is_claim_of(owner) || !self.is_live(now)
+    }
+
+    fn is_claim_of(&self, owner: Owner) -> bool {
+        matches!(&self.state, State::InProgress(claim) if claim.owner() == owner)
     }
 
     /// Returns what a claim finds here.

@@ -207,10 +207,19 @@ impl PostgresStore {
         sql::clean_every(self.clone(), pause)
     }
 
-    /// Runs the step of an owner, and tells whether it was taken.
-    async fn step(&self, query: Query<'_, Postgres, PgArguments>) -> Result<Ownership, StoreError> {
-        let changed = self.pool.run(query).await.map_err(store_error)?;
-        Ok(sql::ownership(u64::from(changed.is_some())))
+    /// Runs the step of an owner, and reports whether it was taken.
+    async fn step<'q>(
+        &self,
+        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
+    ) -> Result<Ownership, StoreError> {
+        for _ in 0..MAX_ROUNDS {
+            match self.pool.run(query()).await {
+                Ok(changed) => return Ok(sql::ownership(u64::from(changed.is_some()))),
+                Err(error) if is_lost_race(&error) => {}
+                Err(error) => return Err(store_error(error)),
+            }
+        }
+        Err(StoreErrorKind::Unavailable.into())
     }
 }
 
@@ -260,13 +269,17 @@ impl Store for PostgresStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let query = self.statements.complete.query();
-        let query = query
-            .bind(&key.as_bytes()[..])
-            .bind(claim_prefix(owner).to_vec())
-            .bind(encode_record(record, self.compression))
-            .bind(micros(ttl));
-        self.step(query).await
+        let prefix = claim_prefix(owner);
+        let entry = encode_record(record, self.compression);
+        let completed = || {
+            let query = self.statements.complete.query();
+            query
+                .bind(&key.as_bytes()[..])
+                .bind(&prefix[..])
+                .bind(&entry[..])
+                .bind(micros(ttl))
+        };
+        self.step(completed).await
     }
 
     async fn renew(
@@ -275,20 +288,24 @@ impl Store for PostgresStore {
         owner: Owner,
         lease: Duration,
     ) -> Result<Ownership, StoreError> {
-        let query = self.statements.renew.query();
-        let query = query
-            .bind(&key.as_bytes()[..])
-            .bind(claim_prefix(owner).to_vec())
-            .bind(micros(lease));
-        self.step(query).await
+        let prefix = claim_prefix(owner);
+        let renewed = || {
+            let query = self.statements.renew.query();
+            query
+                .bind(&key.as_bytes()[..])
+                .bind(&prefix[..])
+                .bind(micros(lease))
+        };
+        self.step(renewed).await
     }
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        let query = self.statements.release.query();
-        let query = query
-            .bind(&key.as_bytes()[..])
-            .bind(claim_prefix(owner).to_vec());
-        self.step(query).await
+        let prefix = claim_prefix(owner);
+        let released = || {
+            let query = self.statements.release.query();
+            query.bind(&key.as_bytes()[..]).bind(&prefix[..])
+        };
+        self.step(released).await
     }
 }
 
@@ -375,10 +392,14 @@ WITH found AS (
 )
 SELECT entry FROM found UNION ALL SELECT entry FROM claimed"#;
 
-/// A claim starts with its owner, and nothing else starts so: see the module `codec`.
+/// Changes no row if the key is another's claim or has a record.
+///
+/// A claim starts with its owner, and nothing else does: see the module `wire::codec`.
 const COMPLETE: &str = r#"
-UPDATE "idempotency" SET expires = now() + $4::bigint * interval '1 microsecond', entry = $3
-WHERE key = $1 AND substring(entry FROM 1 FOR 18) = $2 AND expires > now()
+INSERT INTO "idempotency" AS held (key, expires, entry)
+VALUES ($1, now() + $4::bigint * interval '1 microsecond', $3)
+ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
+WHERE held.expires <= now() OR substring(held.entry FROM 1 FOR 18) = $2
 RETURNING true"#;
 
 const RENEW: &str = r#"

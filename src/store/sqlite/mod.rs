@@ -418,10 +418,13 @@ INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?3, 
 ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
 WHERE held.expires <= now()"#;
 
-/// A claim starts with its owner, and nothing else starts so: see the module `codec`.
+/// Changes no row if the key is another's claim or has a record.
+///
+/// A claim starts with its owner, and nothing else does: see the module `wire::codec`.
 const COMPLETE: &str = r#"
-UPDATE "idempotency" SET expires = now() + ?4, entry = ?3
-WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
+INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?4, ?3)
+ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
+WHERE held.expires <= now() OR substr(held.entry, 1, 18) = ?2"#;
 
 const RENEW: &str = r#"
 UPDATE "idempotency" SET expires = now() + ?3

@@ -47,6 +47,7 @@ impl Key {
         let live = self.live(now);
         let is_held_by =
             |by: u8| matches!(live, Some(Self::InProgress { owner, .. }) if owner == by);
+        let is_claim_of = |by: u8| matches!(self, Self::InProgress { owner, .. } if owner == by);
         match (call.step, call.answer) {
             (
                 Step::Begin {
@@ -66,13 +67,17 @@ impl Key {
             (Step::Begin { .. }, Answer::Completed { record: found }) => {
                 live.filter(|key| matches!(key, Self::Completed { record, .. } if *record == found))
             }
-            (Step::Complete { owner, record, ttl }, Answer::Yes) if is_held_by(owner) => {
-                Some(Self::Completed {
+            // Whether the owner's own lease is over does not matter, and is not told.
+            (Step::Complete { owner, .. }, Answer::Full) if is_claim_of(owner) => Some(self),
+            (Step::Complete { .. }, Answer::Full) => self.over(now),
+            (Step::Complete { owner, record, ttl }, Answer::Yes) => {
+                let may = is_claim_of(owner) || self.over(now).is_some();
+                may.then_some(Self::Completed {
                     record,
                     ends: now.after(ttl),
                 })
             }
-            (Step::Complete { owner, .. }, Answer::Full) if is_held_by(owner) => live,
+            (Step::Complete { owner, .. }, Answer::Lost) => live.filter(|_| !is_claim_of(owner)),
             (Step::Renew { owner, lease }, Answer::Yes) if is_held_by(owner) => match live {
                 Some(Self::InProgress { request, .. }) => Some(Self::InProgress {
                     owner,
@@ -82,13 +87,12 @@ impl Key {
                 _ => None,
             },
             (Step::Release { owner }, Answer::Yes) if is_held_by(owner) => Some(Self::Absent),
-            (
-                Step::Complete { owner, .. } | Step::Renew { owner, .. } | Step::Release { owner },
-                Answer::Lost,
-            ) => match self {
-                Self::InProgress { owner: holder, .. } if holder == owner => self.over(now),
-                other => Some(other),
-            },
+            (Step::Renew { owner, .. } | Step::Release { owner }, Answer::Lost)
+                if is_claim_of(owner) =>
+            {
+                self.over(now)
+            }
+            (Step::Renew { .. } | Step::Release { .. }, Answer::Lost) => Some(self),
             _ => None,
         }
     }
