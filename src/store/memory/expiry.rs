@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::sweeper::Sweeping;
 use crate::store::RecordKey;
 
 /// A coarse point in time: a count of seconds from the start of the store.
@@ -14,8 +15,7 @@ pub(super) type Tick = u32;
 #[derive(Debug, Default)]
 pub(super) struct Expiry {
     buckets: BTreeMap<Tick, Bucket>,
-    /// Whether a task is there that takes what is due.
-    pub(super) swept: bool,
+    pub(super) sweeping: Sweeping,
 }
 
 impl Expiry {
@@ -74,7 +74,7 @@ impl Bucket {
 }
 
 /// The greatest number of keys in a chunk: what a sweep does between two pauses.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 
 #[cfg(test)]
 mod tests {

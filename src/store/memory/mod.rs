@@ -19,9 +19,10 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// through unprotected; records that were promised to earlier callers stay, and so do claims in
 /// progress.
 ///
-/// Room is given back at most about a second after a record's ttl or a claim's lease has ended, by
-/// one task that runs on the tokio runtime of the first claim while the store is not empty. Time is
-/// tokio's, so that a test can pause it.
+/// Room is given back about a second after a record's ttl or a claim's lease has ended, by a task
+/// that runs on the tokio runtime of a claim while the store is not empty. If that runtime is not
+/// driven any more, a claim on another one starts another task. Without a runtime, or on one without
+/// timers, claims give the room back themselves. Time is tokio's, so that a test can pause it.
 ///
 /// # Examples
 ///
