@@ -91,6 +91,7 @@ impl fmt::Debug for Owner {
 ///
 /// [`Store::begin`]: super::Store::begin
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Begin {
     /// Nothing was there, and the key is now claimed.
     Started,

@@ -88,6 +88,7 @@ impl Store for FaultyStore {
             Ok(Begin::Started) => Told::Started,
             Ok(Begin::InProgress(fingerprint)) => Told::InProgress(*fingerprint),
             Ok(Begin::Completed(record)) => Told::Completed(record.clone()),
+            Ok(found) => panic!("{found:?} is no answer of a memory store"),
             Err(_) => Told::Failure,
         };
         begun

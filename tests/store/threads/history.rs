@@ -82,6 +82,7 @@ fn begun(answer: Result<Begin, StoreError>) -> Answer {
             assert_eq!(record, record_of(number), "a record is as it was given");
             Answer::Completed { record: number }
         }
+        Ok(found) => panic!("{found:?} is no answer of the model"),
         Err(error) => full(&error),
     }
 }
