@@ -4,10 +4,8 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::sweeper::Sweeping;
+use super::tick::Tick;
 use crate::store::RecordKey;
-
-/// A coarse point in time: a count of seconds from the start of the store.
-pub(super) type Tick = u32;
 
 /// The keys of a store by the tick at which they are to be looked at.
 ///

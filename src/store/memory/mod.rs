@@ -4,6 +4,7 @@ mod expiry;
 mod shared;
 mod slot;
 mod sweeper;
+mod tick;
 
 use std::fmt;
 use std::sync::Arc;

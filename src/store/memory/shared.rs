@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::{Begin, Claim, Owner, Ownership, Record, StoreError, StoreErrorKind};
-use super::expiry::{CHUNK, Expiry, Tick};
+use super::expiry::{CHUNK, Expiry};
 use super::slot::{Slot, State};
 use super::sweeper::{self, Sweeping};
+use super::tick::{TICK, Tick, after, nanos, now_tick, tick_at};
 use crate::store::RecordKey;
 
 /// What the clones of a store share.
@@ -295,24 +296,6 @@ impl Drop for Shared {
     }
 }
 
-fn after(now: u64, duration: Duration) -> u64 {
-    now.saturating_add(nanos(duration))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The first tick at which this point in time has passed.
-fn tick_at(deadline: u64) -> Tick {
-    Tick::try_from(deadline.div_ceil(nanos(TICK))).unwrap_or(Tick::MAX)
-}
-
-/// The last tick that has passed at this point in time.
-fn now_tick(now: u64) -> Tick {
-    Tick::try_from(now / nanos(TICK)).unwrap_or(Tick::MAX)
-}
-
 /// How many times as much room as keys a table must have to be shrunk.
 const SPARSE: usize = 8;
 
@@ -321,9 +304,6 @@ const SMALL_TABLE: usize = 64 * SHARDS;
 
 /// The room of a key in the order of expiry.
 const ENTRY: usize = size_of::<RecordKey>();
-
-/// The width of a bucket: how long after its end a key may still take room.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Many small shards, so that one that grows moves few slots and holds few others up.
 const SHARDS: usize = 256;

@@ -1,7 +1,7 @@
 //! What the memory store keeps under a key.
 
 use super::super::{Begin, Claim, Owner, Record};
-use super::expiry::Tick;
+use super::tick::Tick;
 
 /// The state of a key, until when it lasts, and where the key stands in the order of expiry.
 #[derive(Debug)]

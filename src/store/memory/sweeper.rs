@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout_at;
 
-use super::expiry::Tick;
 use super::shared::Shared;
+use super::tick::Tick;
 
 /// Who looks at the keys that are due.
 #[derive(Debug, Default)]

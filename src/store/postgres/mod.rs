@@ -1,7 +1,9 @@
 //! The store in a PostgreSQL database.
 
+mod error;
 mod health;
 mod pool;
+mod statements;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,13 +12,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use sqlx::error::DatabaseError;
 use sqlx::postgres::PgArguments;
 use sqlx::query::Query;
 use sqlx::{Postgres, Row};
 
+use self::error::{is_lost_race, store_error};
 use self::pool::Pool;
-use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
+use self::statements::Statements;
+use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
 use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
@@ -37,7 +40,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// ```
 ///
 /// To read it by hand: `key` is the [`RecordKey`], and a row is as good as absent once `expires` has
-/// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table.
+/// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table,
+/// and for `migrate` also `CREATE` on the schema, even if the table exists.
 ///
 /// Rows that have ended take room until they are removed, which no request does: run
 /// [`PostgresStore::cleaner`] in the application, or call [`PostgresStore::clean`] from a job.
@@ -131,13 +135,12 @@ impl PostgresStore {
         }
     }
 
-    /// Sets the schema that the table is in. It must exist. Default: the first one in the
+    /// Sets the schema that the table is in, which must exist. Default: the first one in the
     /// connection's `search_path`.
     ///
     /// # Panics
     ///
-    /// Panics unless the name is of `a`-`z`, `0`-`9` and `_`, does not start with a digit, and is at
-    /// most 55 long.
+    /// Panics if the name could not be that of a [`table`](Self::table).
     #[must_use]
     pub fn schema(mut self, schema: &str) -> Self {
         self.table.schema(schema);
@@ -145,12 +148,7 @@ impl PostgresStore {
         self
     }
 
-    /// Sets the name of the table. Default: `idempotency`.
-    ///
-    /// # Panics
-    ///
-    /// Panics unless the name is of `a`-`z`, `0`-`9` and `_`, does not start with a digit, and is at
-    /// most 55 long.
+    #[doc = include_str!("../docs/table.md")]
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         self.table.name(table);
@@ -158,11 +156,7 @@ impl PostgresStore {
         self
     }
 
-    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
-    ///
-    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
-    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
-    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[doc = include_str!("../docs/compress_over.md")]
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn compress_over(mut self, bytes: usize) -> Self {
@@ -170,39 +164,19 @@ impl PostgresStore {
         self
     }
 
-    /// Makes the table and its index, unless they are there.
-    ///
-    /// Several instances may call this at once, and each at every start. The role needs `CREATE` on
-    /// the schema, also where the table is there.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the database.
+    #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let sql = self.statements.migrate.sql();
         let migrated = sqlx::raw_sql(sql).execute(self.pool.plain()).await;
         migrated.map(|_| ()).map_err(store_error)
     }
 
-    /// Removes the rows that have ended, in small steps with pauses, and returns how many it were.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the database. What had been removed stays removed.
+    #[doc = include_str!("../docs/clean.md")]
     pub async fn clean(&self) -> Result<u64, StoreError> {
         sql::clean(self).await
     }
 
-    /// Returns a future that calls [`PostgresStore::clean`] at once and then each time a pause has
-    /// passed, for as long as it is polled.
-    ///
-    /// Spawn it to start, and abort its task to stop; either is safe at any moment. Several instances
-    /// may clean at once: each skips the rows that another is at. A failure is logged and mended by
-    /// the next round.
-    ///
-    /// # Panics
-    ///
-    /// The future panics if the pause is zero.
+    #[doc = include_str!("../docs/cleaner.md")]
     pub fn cleaner(&self, pause: Duration) -> impl Future<Output = Infallible> + Send + use<> {
         sql::clean_every(self.clone(), pause)
     }
@@ -323,108 +297,6 @@ impl Clean for PostgresStore {
     }
 }
 
-fn store_error(error: sqlx::Error) -> StoreError {
-    sql::store_error(error, |code| match code {
-        // disk_full, and program_limit_exceeded: a value above a gigabyte.
-        "53100" | "54000" => StoreErrorKind::Full,
-        // query_canceled, by a `statement_timeout`; lock_not_available, by a `lock_timeout`.
-        "57014" | "55P03" => StoreErrorKind::Timeout,
-        // data_corrupted, index_corrupted.
-        "XX001" | "XX002" => StoreErrorKind::Corrupt,
-        _ => StoreErrorKind::Unavailable,
-    })
-}
-
-/// Tells whether the statement would do if it were run again: where the database's default is a
-/// stricter isolation than read committed, that is the answer to a race.
-fn is_lost_race(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    // serialization_failure, deadlock_detected.
-    matches!(code.as_deref(), Some("40001" | "40P01"))
-}
-
 fn micros(duration: Duration) -> i64 {
     sql::count(duration, Duration::from_micros(1))
 }
-
-struct Statements {
-    migrate: Statement,
-    begin: Statement,
-    complete: Statement,
-    renew: Statement,
-    release: Statement,
-    clean: Statement,
-}
-
-impl Statements {
-    fn new(table: &Table) -> Self {
-        let schema = include_str!("schema.sql");
-        Self {
-            migrate: Statement::new(&format!("{LOCK}{schema}"), table),
-            begin: Statement::new(BEGIN, table),
-            complete: Statement::new(COMPLETE, table),
-            renew: Statement::new(RENEW, table),
-            release: Statement::new(RELEASE, table),
-            clean: Statement::new(CLEAN, table),
-        }
-    }
-}
-
-/// `IF NOT EXISTS` alone fails where two sessions make one table at once. Sent in one message with
-/// what follows, and so held until that is committed. The number is a random one.
-const LOCK: &str = "SELECT pg_advisory_xact_lock(6143859403172650215);\n";
-
-/// Answers with the entry that holds the key, which is the new claim if the key was free; with no
-/// row if another session has claimed the key since the statement began.
-///
-/// What is there is looked for first, since `ON CONFLICT` locks the row even where its condition is
-/// false, and so a replay would write and wait for the disk.
-const BEGIN: &str = r#"
-WITH found AS (
-    SELECT entry FROM "idempotency" WHERE key = $1 AND expires > now()
-), claimed AS (
-    INSERT INTO "idempotency" AS held (key, expires, entry)
-    SELECT $1, now() + $3::bigint * interval '1 microsecond', $2
-    WHERE NOT EXISTS (SELECT FROM found)
-    ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-    WHERE held.expires <= now()
-    RETURNING entry
-)
-SELECT entry FROM found UNION ALL SELECT entry FROM claimed"#;
-
-/// Changes no row if the key is another's claim or has a record.
-///
-/// A claim starts with its owner, and nothing else does: see the module `wire::codec`.
-const COMPLETE: &str = r#"
-INSERT INTO "idempotency" AS held (key, expires, entry)
-VALUES ($1, now() + $4::bigint * interval '1 microsecond', $3)
-ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-WHERE held.expires <= now() OR substring(held.entry FROM 1 FOR 18) = $2
-RETURNING true"#;
-
-const RENEW: &str = r#"
-UPDATE "idempotency" SET expires = now() + $3::bigint * interval '1 microsecond'
-WHERE key = $1 AND substring(entry FROM 1 FOR 18) = $2 AND expires > now()
-RETURNING true"#;
-
-const RELEASE: &str = r#"
-DELETE FROM "idempotency"
-WHERE key = $1 AND substring(entry FROM 1 FOR 18) = $2 AND expires > now()
-RETURNING true"#;
-
-/// The index on `expires` makes this 20 times as fast in a table of 300,000 rows (2 ms for a step
-/// beside 40), and costs a first write a quarter more of the write-ahead log. Since every step changes
-/// `expires`, no update can stay within its page's chain (HOT), and so a lower fillfactor made the
-/// table larger and nothing else.
-///
-/// The keys are looked for once, in an array, since a plan may run a plain subquery more than once
-/// and then remove more than it should.
-const CLEAN: &str = r#"
-WITH removed AS (
-    DELETE FROM "idempotency" WHERE key = ANY (ARRAY(
-        SELECT key FROM "idempotency" WHERE expires <= now()
-        ORDER BY expires LIMIT $1 FOR UPDATE SKIP LOCKED
-    ))
-    RETURNING true
-)
-SELECT count(*) FROM removed"#;

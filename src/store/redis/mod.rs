@@ -126,11 +126,7 @@ impl RedisStore {
         self
     }
 
-    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
-    ///
-    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
-    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
-    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[doc = include_str!("../docs/compress_over.md")]
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn compress_over(mut self, bytes: usize) -> Self {

@@ -1,5 +1,9 @@
 //! The store in a SQLite file.
 
+mod error;
+mod patience;
+mod statements;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -7,16 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Row, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
+use self::error::store_error;
+use self::patience::patiently;
+use self::statements::Statements;
+use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
 use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
@@ -124,12 +129,7 @@ impl SqliteStore {
         Self::over(pool.clone(), pool)
     }
 
-    /// Sets the name of the table. Default: `idempotency`.
-    ///
-    /// # Panics
-    ///
-    /// Panics unless the name is of `a`-`z`, `0`-`9` and `_`, does not start with a digit, and is at
-    /// most 55 long.
+    #[doc = include_str!("../docs/table.md")]
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         self.table.name(table);
@@ -137,11 +137,7 @@ impl SqliteStore {
         self
     }
 
-    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
-    ///
-    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
-    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
-    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[doc = include_str!("../docs/compress_over.md")]
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn compress_over(mut self, bytes: usize) -> Self {
@@ -149,13 +145,7 @@ impl SqliteStore {
         self
     }
 
-    /// Makes the table and its index, unless they are there.
-    ///
-    /// Several instances may call this at once, and each at every start.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the file.
+    #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
         let migrate = || async {
@@ -167,24 +157,12 @@ impl SqliteStore {
         migrated.map(|_| ()).map_err(store_error)
     }
 
-    /// Removes the rows that have ended, in small steps with pauses, and returns how many it were.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the file. What had been removed stays removed.
+    #[doc = include_str!("../docs/clean.md")]
     pub async fn clean(&self) -> Result<u64, StoreError> {
         sql::clean(self).await
     }
 
-    /// Returns a future that calls [`SqliteStore::clean`] at once and then each time a pause has
-    /// passed, for as long as it is polled.
-    ///
-    /// Spawn it to start, and abort its task to stop; either is safe at any moment. A failure is
-    /// logged and mended by the next round.
-    ///
-    /// # Panics
-    ///
-    /// The future panics if the pause is zero.
+    #[doc = include_str!("../docs/cleaner.md")]
     pub fn cleaner(&self, pause: Duration) -> impl Future<Output = Infallible> + Send + use<> {
         sql::clean_every(self.clone(), pause)
     }
@@ -322,45 +300,6 @@ impl Clean for SqliteStore {
     }
 }
 
-fn store_error(error: sqlx::Error) -> StoreError {
-    sql::store_error(error, |code| match primary(code) {
-        // SQLITE_FULL, SQLITE_TOOBIG.
-        Some(13 | 18) => StoreErrorKind::Full,
-        Some(BUSY) => StoreErrorKind::Timeout,
-        // SQLITE_CORRUPT, SQLITE_NOTADB.
-        Some(11 | 26) => StoreErrorKind::Corrupt,
-        _ => StoreErrorKind::Unavailable,
-    })
-}
-
-/// Does something again for as long as another process is at the file.
-///
-/// SQLite has no queue for that. A short pause between two tries keeps a process from waiting long
-/// while another takes one turn after the other.
-async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    let start = Instant::now();
-    loop {
-        match attempt().await {
-            Err(error) if is_busy(&error) && start.elapsed() < PATIENCE => {}
-            result => return result,
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    code.and_then(|code| primary(&code)) == Some(BUSY)
-}
-
-/// Returns the primary part of a result code, which the driver gives as extended ones.
-fn primary(code: &str) -> Option<u32> {
-    code.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
@@ -372,71 +311,8 @@ fn millis(duration: Duration) -> i64 {
     sql::count(duration, Duration::from_millis(1))
 }
 
-/// SQLITE_BUSY.
-const BUSY: u32 = 5;
-
-/// How long a step waits for another process, where nothing else limits it: a layer's
-/// `store_timeout` is far below.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// The number of replays that are read at once, each by a thread of its own.
 const CONNECTIONS: u32 = 4;
-
-struct Statements {
-    migrate: Statement,
-    read: Statement,
-    claim: Statement,
-    complete: Statement,
-    renew: Statement,
-    release: Statement,
-    clean: Statement,
-}
-
-impl Statements {
-    fn new(table: &Table) -> Self {
-        let statement = |sql: &str| Statement::new(&sql.replace("now()", NOW), table);
-        Self {
-            migrate: statement(include_str!("schema.sql")),
-            read: statement(READ),
-            claim: statement(CLAIM),
-            complete: statement(COMPLETE),
-            renew: statement(RENEW),
-            release: statement(RELEASE),
-            clean: statement(CLEAN),
-        }
-    }
-}
-
-/// The time in milliseconds since 1970: one time for the whole of a statement.
-const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
-
-const READ: &str = r#"SELECT entry FROM "idempotency" WHERE key = ?1 AND expires > now()"#;
-
-/// Changes no row if the key is not free.
-const CLAIM: &str = r#"
-INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?3, ?2)
-ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-WHERE held.expires <= now()"#;
-
-/// Changes no row if the key is another's claim or has a record.
-///
-/// A claim starts with its owner, and nothing else does: see the module `wire::codec`.
-const COMPLETE: &str = r#"
-INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?4, ?3)
-ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-WHERE held.expires <= now() OR substr(held.entry, 1, 18) = ?2"#;
-
-const RENEW: &str = r#"
-UPDATE "idempotency" SET expires = now() + ?3
-WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
-
-const RELEASE: &str = r#"
-DELETE FROM "idempotency" WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
-
-const CLEAN: &str = r#"
-DELETE FROM "idempotency" WHERE rowid IN (
-    SELECT rowid FROM "idempotency" WHERE expires <= now() ORDER BY expires LIMIT ?1
-)"#;
 
 #[cfg(test)]
 mod tests {
