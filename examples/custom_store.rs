@@ -12,7 +12,7 @@ use tower_idempotency::store::{
 
 struct TableStore(Arc<Mutex<HashMap<RecordKey, Row>>>);
 
-/// A claim, and its record once it is completed. At its end it is as good as absent.
+/// A claim, and its record once it is completed. After its end it counts as absent.
 struct Row {
     claim: Claim,
     record: Option<Record>,
@@ -20,7 +20,7 @@ struct Row {
 }
 
 impl TableStore {
-    /// Must be called on a tokio runtime, where a task gives the room of ended rows back.
+    /// Must be called on a tokio runtime, where a task removes the rows that have ended.
     fn new() -> Self {
         let store = Self(Arc::default());
         let table = Arc::downgrade(&store.0);
@@ -70,9 +70,16 @@ impl Store for TableStore {
         record: &Record,
         ttl: Duration,
     ) -> Answer<Ownership> {
-        let record = Some(record.clone());
-        let change = |row: &mut Row| (row.record, row.end) = (record, Instant::now() + ttl);
-        Ok(self.if_held(key, owner, change).await)
+        let mut table = self.0.lock().await;
+        let row = table.get(key).filter(|row| Instant::now() < row.end);
+        if row.is_some_and(|row| row.record.is_some() || row.claim.owner() != owner) {
+            return Ok(Ownership::Lost);
+        }
+        // Even if the lease has ended: the handler has run.
+        let claim = Claim::new(owner, record.fingerprint());
+        let (record, end) = (Some(record.clone()), Instant::now() + ttl);
+        table.insert(*key, Row { claim, record, end });
+        Ok(Ownership::Held)
     }
 
     async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Answer<Ownership> {
@@ -133,7 +140,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.begin(&key, &second, lease).await?,
         Begin::Started
     ));
-    // The owner that lost it can neither complete nor release it.
+    // The owner that has lost it to another can neither complete it nor release it.
     assert_eq!(
         store.complete(&key, first.owner(), &record, ttl).await?,
         Ownership::Lost
@@ -162,8 +169,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.begin(&key, &second, lease).await?,
         Begin::Started
     ));
-    // The room of a claim that nobody ends is given back, without anybody asking.
+    // Late, but nobody else has claimed the key since.
     tokio::time::sleep(lease * 2).await;
+    assert_eq!(
+        store.complete(&key, second.owner(), &record, ttl).await?,
+        Ownership::Held
+    );
+    // The room of what has ended is given back, without anybody asking.
+    tokio::time::sleep(ttl * 2).await;
     assert!(store.0.lock().await.is_empty());
     println!("The store keeps its promises.");
     Ok(())

@@ -20,7 +20,7 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) body: Bytes,
     pub(crate) replayed: bool,
-    /// Not known of a request over the network.
+    /// `None` for a request over the network.
     pub(crate) outcome: Option<Outcome>,
 }
 
@@ -39,7 +39,7 @@ where
     Router::new().route("/things", route).layer(layer)
 }
 
-/// Returns what no other run has, for its keys: a server may be shared, and keeps what it is told.
+/// Returns a name for the keys of this run, since a server may be shared and keeps its records.
 pub(crate) fn run_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

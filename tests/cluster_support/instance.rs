@@ -92,12 +92,13 @@ impl Instance {
     }
 }
 
-/// What the process does if it was started as an instance; in the parent's own run, nothing.
+/// What the process does if it was started as an instance. In the parent's own run, it does
+/// nothing.
 pub(crate) fn main() {
     let Ok(url) = std::env::var(STORE) else {
         return;
     };
-    // Its parent's end of the pipe closes when the parent dies, however it does.
+    // The parent's end of the pipe closes when the parent dies, for whatever reason.
     std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
@@ -127,7 +128,7 @@ pub(crate) fn main() {
     });
 }
 
-/// Tells the parent a line, past whatever the test runner has left on the current one.
+/// Sends the parent a line. It starts on a new one, since the test runner may have begun one.
 fn say(line: &str) {
     let mut stdout = std::io::stdout().lock();
     stdout.write_all(format!("\n{line}\n").as_bytes()).unwrap();

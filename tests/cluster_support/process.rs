@@ -68,7 +68,7 @@ pub(crate) fn signal(pid: u32, name: &str) {
     assert!(status.unwrap().success(), "can't send {name} to {pid}");
 }
 
-/// Tells whether a program can be run here.
+/// Returns whether a program can be run here.
 pub(crate) fn is_there(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|paths| {
         std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
@@ -81,7 +81,8 @@ pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
-/// Returns free ports of which those 10,000 higher are free as well, as a Redis Cluster needs them.
+/// Returns free ports. The ports 10,000 above them are free as well, since a Redis Cluster needs
+/// both.
 pub(crate) fn free_ports_for_a_cluster<const N: usize>() -> [u16; N] {
     // No port is handed out twice by this process, whether or not it is in use by now, and another
     // process starts elsewhere.

@@ -1,4 +1,5 @@
-//! A memory store that fails, hangs, lies or forgets on command, and tells the world what it did.
+//! A memory store that fails, hangs, lies or forgets on command, and reports to the world what it
+//! did.
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
@@ -88,6 +89,7 @@ impl Store for FaultyStore {
             Ok(Begin::Started) => Told::Started,
             Ok(Begin::InProgress(fingerprint)) => Told::InProgress(*fingerprint),
             Ok(Begin::Completed(record)) => Told::Completed(record.clone()),
+            Ok(found) => panic!("{found:?} is no answer of a memory store"),
             Err(_) => Told::Failure,
         };
         begun
@@ -106,6 +108,13 @@ impl Store for FaultyStore {
             match held {
                 Ok(Ownership::Held) => self.world.completed(owner, record),
                 _ => self.world.lost(owner, Step::Complete),
+            }
+            // A claim without a lease finds out whether anybody else has the key.
+            let look = Claim::new(Owner::new(), record.fingerprint());
+            let look = self.inner().begin(key, &look, Duration::ZERO).await;
+            if matches!((&held, look), (Ok(Ownership::Lost), Ok(Begin::Started))) {
+                let rule = "a completion was refused although nobody else had the key";
+                self.world.violated(rule.to_owned());
             }
             held
         };
@@ -143,8 +152,8 @@ impl Store for FaultyStore {
     }
 }
 
-/// Tells the world what the layer was told, at the moment when it learns it: also when it gives up
-/// waiting and drops the call.
+/// Reports to the world what the layer was told, at the moment when the layer learns it, or when it
+/// stops waiting and drops the call.
 struct Telling<'a> {
     world: &'a World,
     key: RecordKey,

@@ -94,6 +94,32 @@ async fn a_full_store_refuses_claims_but_goes_on_to_replay_and_to_complete() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_late_record_is_counted_refused_when_full_and_its_room_given_back() {
+    let store = MemoryStore::new().max_bytes(LIMIT);
+    let (_, late) = begin(&store, "late").await.unwrap();
+    sleep(MINUTE).await;
+    let complete = async |name: &str, length: usize| {
+        let (key, record) = (key(name), record(&vec![0; length]));
+        let completed = store.complete(&key, late, &record, MINUTE * 3).await;
+        completed.map_err(|error| error.kind())
+    };
+    // Over the claim whose lease has ended, and where there was none.
+    for name in ["late", "unclaimed"] {
+        let before = store.bytes();
+        assert_eq!(complete(name, 10_000).await, Ok(Ownership::Held));
+        assert!((9_000..11_000).contains(&(store.bytes() - before)));
+    }
+    fill(&store, MINUTE).await;
+    let full = store.bytes();
+    assert_eq!(complete("huge", LIMIT).await, Err(StoreErrorKind::Full));
+    assert_eq!(store.bytes(), full);
+    sleep(MINUTE * 2).await;
+    assert_eq!(store.len(), 2, "the rest has ended");
+    sleep(MINUTE * 2).await;
+    assert_eq!((store.len(), store.bytes()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_store_makes_room_of_what_has_ended() {
     let store = MemoryStore::new().max_bytes(LIMIT);
     let records = fill(&store, MINUTE * 2).await;

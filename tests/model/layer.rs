@@ -247,7 +247,7 @@ impl Layer<'_> {
     pub(crate) fn apply(&mut self, id: Id, step: Step) -> Answer {
         let before = self.state.slot;
         let answer = self.state.slot.apply(step, id, self.mutation);
-        self.state.note_step(id, before);
+        self.state.note_step(id, step, before);
         answer
     }
 }

@@ -53,7 +53,7 @@ fn the_protocol_holds_over_an_outage_and_a_lost_call() {
 }
 
 #[test]
-#[ignore = "explores 1.6 million states, which takes a minute"]
+#[ignore = "explores 1.7 million states, which takes a minute"]
 fn the_protocol_holds_over_more_of_everything() {
     explore(
         3,
@@ -84,6 +84,12 @@ fn a_store_that_claims_in_two_steps_is_caught() {
 fn a_store_that_does_not_fence_complete_is_caught() {
     let pause = faults(|f| f.pauses = 1);
     assert_caught(Mutation::CompleteWithoutFence, pause, &[RECORD, REPLAY]);
+}
+
+#[test]
+fn a_store_that_refuses_a_late_completion_is_caught() {
+    let pause = faults(|f| f.pauses = 1);
+    assert_caught(Mutation::LateCompleteLost, pause, &[SECOND_RUN]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What may happen in which state, and what must hold whatever happens.
+//! What may happen in each state, and what must always hold.
 
 use stateright::{Model, Property};
 
@@ -31,8 +31,8 @@ pub(crate) enum Action {
     Pause(usize),
     Resume(usize),
     Crash(usize),
-    /// A third of a lease passes. It can't while a process that is awake has something to do: such
-    /// a process meets its deadlines, and the rest is a pause.
+    /// A third of a lease passes, but not while a process that is awake has something to do: such a
+    /// process meets its deadlines, or else it counts as paused.
     Tick,
 }
 
@@ -117,8 +117,8 @@ impl Model for Protocol {
     fn properties(&self) -> Vec<Property<Self>> {
         let mut properties = vec![
             // A store that is down or lost a call lets the handler run unprotected: that is what
-            // failing open means, and such a run is the only one that may meet another beside one
-            // whose lease was really lost.
+            // failing open means. Only such a run may meet another, or one whose lease was really
+            // lost; and neither may run again once its completion has found the key absent.
             Property::always(OVERLAP, |_, state: &State| !state.wrong.overlap),
             Property::always(SECOND_RUN, |_, state: &State| !state.wrong.second_run),
             Property::always(RECORD, |_, state: &State| {

@@ -1,4 +1,4 @@
-//! What the store puts under a key, and what it makes of what it finds there.
+//! What the store writes under a key, and how it reads what it finds there.
 
 use std::time::Duration;
 
@@ -94,7 +94,15 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         .query(&mut server.look())
         .unwrap();
     corrupt(store.begin(&key, &self::claim(), MINUTE).await);
-    assert_eq!(ask::<Vec<u8>>(&server, &["GET", &name]), bytes);
+    for bytes in [bytes, Vec::new()] {
+        let mut set = redis::cmd("SET");
+        set.arg(&name).arg(&bytes).arg("KEEPTTL");
+        let () = set.query(&mut server.look()).unwrap();
+        let record = record(b"{}");
+        let completed = store.complete(&key, claim.owner(), &record, MINUTE).await;
+        assert_eq!(completed.unwrap(), Ownership::Lost);
+        assert_eq!(ask::<Vec<u8>>(&server, &["GET", &name]), bytes);
+    }
 
     let key = RecordKey::from_bytes([2; 32]);
     let name = format!("idempotency:{key}");
@@ -102,6 +110,9 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
     corrupt(store.begin(&key, &claim, MINUTE).await);
     let released = store.release(&key, claim.owner()).await;
     assert_eq!(released.unwrap_err().kind(), StoreErrorKind::Corrupt);
+    let record = record(b"{}");
+    let completed = store.complete(&key, claim.owner(), &record, MINUTE).await;
+    assert_eq!(completed.unwrap_err().kind(), StoreErrorKind::Corrupt);
     assert_eq!(ask::<u64>(&server, &["LLEN", &name]), 1);
 }
 
@@ -140,7 +151,40 @@ async fn a_full_server_refuses_new_claims_and_lets_those_made_complete() {
     );
 }
 
-/// As a connection does that repeats commands by itself.
+#[tokio::test]
+async fn a_user_with_the_commands_of_the_docs_may_take_every_step() {
+    let Some(server) = Server::start("a_user_with_the_commands_of_the_docs") else {
+        return;
+    };
+    let commands = "+SET +GET +GETRANGE +PEXPIRE +DEL +EVAL +EVALSHA";
+    let mut user = vec!["ACL", "SETUSER", "app", "on", ">secret", "~idempotency:*"];
+    user.extend(commands.split(' '));
+    let () = ask(&server, &user);
+    let url = format!("redis://app:secret@{}/", server.address());
+    let store = RedisStore::connect(&url).await.unwrap();
+    let key = RecordKey::from_bytes([1; 32]);
+    let first = claim();
+    let begun = store.begin(&key, &first, MINUTE).await;
+    assert!(matches!(begun, Ok(Begin::Started)), "{begun:?}");
+    let renewed = store.renew(&key, first.owner(), MINUTE).await;
+    assert_eq!(renewed.unwrap(), Ownership::Held);
+    let released = store.release(&key, first.owner()).await;
+    assert_eq!(released.unwrap(), Ownership::Held);
+    // Late, and then once more.
+    for expected in [Ownership::Held, Ownership::Lost] {
+        let record = record(b"{}");
+        let completed = store.complete(&key, first.owner(), &record, MINUTE).await;
+        assert_eq!(completed.unwrap(), expected);
+    }
+    let begun = store.begin(&key, &claim(), MINUTE).await;
+    assert!(matches!(begun, Ok(Begin::Completed(_))), "{begun:?}");
+    let () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    // A full server is looked at by a command of its own.
+    let begun = store.begin(&key, &claim(), MINUTE).await;
+    assert!(matches!(begun, Ok(Begin::Completed(_))), "{begun:?}");
+}
+
+/// A connection that repeats commands by itself does this.
 #[tokio::test]
 async fn a_claim_that_arrives_twice_is_still_started() {
     let Some(server) = Server::start("a_claim_that_arrives_twice_is_still_started") else {

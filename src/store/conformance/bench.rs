@@ -1,4 +1,4 @@
-//! What the cases have in common: fresh keys and claims, and steps whose answer is checked.
+//! What the cases share: fresh keys and claims, and steps whose answers are checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -131,22 +131,51 @@ impl<S: Store> Bench<S> {
         what: &str,
     ) {
         let held = self.complete(key, claim.owner(), record, LONG).await;
-        assert_eq!(held, Ownership::Held, "{what}: complete by the holder");
+        assert_eq!(held, Ownership::Held, "{what}: complete");
     }
 
-    /// Checks that an owner does not hold a key: whatever it tries changes nothing.
+    /// Checks that an owner does not hold a key, which may be absent: its `renew` and `release` are
+    /// lost.
     pub(super) async fn must_not_hold(&self, key: &RecordKey, claim: &Claim, what: &str) {
-        let owner = claim.owner();
-        let renewed = self.renew(key, owner, LONG).await;
+        let renewed = self.renew(key, claim.owner(), LONG).await;
         assert_eq!(renewed, Ownership::Lost, "{what}: renew");
-        // Of another body than any record that is rightly there.
-        let completed = self.complete(key, owner, &record_of(claim), LONG).await;
-        assert_eq!(completed, Ownership::Lost, "{what}: complete");
-        let released = self.release(key, owner).await;
+        let released = self.release(key, claim.owner()).await;
         assert_eq!(released, Ownership::Lost, "{what}: release");
     }
 
-    /// Checks that a key ends as its term does: neither earlier nor later, however often it is
+    /// Checks that an owner is kept off a key that is another's or completed: whatever it tries is
+    /// lost.
+    pub(super) async fn must_be_kept_off(&self, key: &RecordKey, claim: &Claim, what: &str) {
+        assert_eq!(self.tries(key, claim).await, KEPT_OFF, "{what}");
+    }
+
+    /// Checks the same where the term may end meanwhile, and reports whether it lasted.
+    pub(super) async fn must_be_kept_off_during(
+        &self,
+        term: &Term,
+        key: &RecordKey,
+        claim: &Claim,
+        what: &str,
+    ) -> bool {
+        let answers = self.tries(key, claim).await;
+        let lasted = term.lasted_until(self.clock.now());
+        assert!(!lasted || answers == KEPT_OFF, "{what}: {answers:?}");
+        lasted
+    }
+
+    /// Tries everything that an owner can.
+    async fn tries(&self, key: &RecordKey, claim: &Claim) -> [(&'static str, Ownership); 3] {
+        let owner = claim.owner();
+        // Of another body than any record that is rightly there.
+        let record = record_of(claim);
+        [
+            ("renew", self.renew(key, owner, LONG).await),
+            ("complete", self.complete(key, owner, &record, LONG).await),
+            ("release", self.release(key, owner).await),
+        ]
+    }
+
+    /// Checks that a key ends when its term does, neither earlier nor later, however often it is
     /// looked at. Returns the claim that took it.
     pub(super) async fn must_end(
         &self,
@@ -238,5 +267,11 @@ fn answer<T>(step: &str, answered: Result<T, StoreError>) -> T {
     })
 }
 
-/// A lease or a ttl that does not end while a case runs, and on a server not long after.
+/// A lease or a ttl that does not end while a case runs, but soon enough afterwards on a server.
 pub(super) const LONG: Duration = Duration::from_secs(600);
+
+const KEPT_OFF: [(&str, Ownership); 3] = [
+    ("renew", Ownership::Lost),
+    ("complete", Ownership::Lost),
+    ("release", Ownership::Lost),
+];

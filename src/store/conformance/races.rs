@@ -1,4 +1,4 @@
-//! Each step is atomic, however many are taken at once.
+//! Each step is atomic, however many are taken at the same time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -48,7 +48,10 @@ pub async fn exactly_one_concurrent_claim_starts_after_a_ttl<S: Store>(store: S,
     }
 }
 
-/// Of many concurrent endings of one claim exactly one is taken, 120 times.
+/// Of many concurrent completions of one claim exactly one is taken, and of many releases exactly
+/// one, 120 times.
+///
+/// If both race, a release may come first, but the completion that follows it stays.
 pub async fn exactly_one_concurrent_ending_is_taken<S: Store>(store: S, clock: Clock) {
     let bench = Arc::new(Bench::new(store, clock));
     for round in 0..120 {
@@ -57,8 +60,8 @@ pub async fn exactly_one_concurrent_ending_is_taken<S: Store>(store: S, clock: C
         let endings = race(32, || {
             let (bench, owner, record) = (Arc::clone(&bench), claim.owner(), record_of(&claim));
             let turn = turn.fetch_add(1, Ordering::Relaxed);
-            // Completions only, or every other one a release, the first or the second.
-            let is_release = round % 3 != 0 && (turn + round) % 2 == 0;
+            // Completions only, releases only, or both in turns.
+            let is_release = [false, true, turn % 2 == 0][round % 3];
             async move {
                 if is_release {
                     (bench.release(&key, owner).await, None)
@@ -69,24 +72,29 @@ pub async fn exactly_one_concurrent_ending_is_taken<S: Store>(store: S, clock: C
             }
         })
         .await;
-        let taken: Vec<_> = endings
-            .into_iter()
-            .filter_map(|(held, record)| (held == Ownership::Held).then_some(record))
-            .collect();
-        match &taken[..] {
-            [Some(record)] => {
+        let taken = endings.into_iter().filter_map(|(held, record)| {
+            let is_taken = held == Ownership::Held;
+            is_taken.then_some(record)
+        });
+        let (kept, released): (Vec<_>, Vec<_>) = taken.partition(Option::is_some);
+        match (round % 3, &kept[..], released.len()) {
+            (0, [Some(record)], 0) | (2, [Some(record)], 0 | 1) => {
                 bench
-                    .must_be_completed(&key, record, "the one that was taken")
+                    .must_be_completed(&key, record, "the completion that was taken")
                     .await;
             }
-            [None] => bench.must_be_absent(&key, "the release was taken").await,
-            _ => panic!("{} of 32 endings of one claim were taken", taken.len()),
+            (1, [], 1) => bench.must_be_absent(&key, "the release was taken").await,
+            (_, kept, released) => panic!(
+                "{} completions and {released} releases of one claim were taken",
+                kept.len()
+            ),
         }
     }
 }
 
-/// A late owner's steps never touch a claim that is made at the same time, 100 times.
-pub async fn late_endings_do_not_touch_a_concurrent_claim<S: Store>(store: S, clock: Clock) {
+/// After a lease has ended, either its owner's late completion or a concurrent claim has the key,
+/// never both, 100 times.
+pub async fn a_late_completion_and_a_claim_exclude_each_other<S: Store>(store: S, clock: Clock) {
     let bench = Arc::new(Bench::new(store, clock));
     let mut ended = Vec::new();
     for _ in 0..100 {
@@ -94,26 +102,57 @@ pub async fn late_endings_do_not_touch_a_concurrent_claim<S: Store>(store: S, cl
     }
     for (key, late, lease) in ended {
         lease.over().await;
-        let next = fresh_claim();
-        let turn = AtomicUsize::new(0);
-        race(16, || {
-            let bench = Arc::clone(&bench);
-            let turn = turn.fetch_add(1, Ordering::Relaxed);
-            async move {
-                match turn {
-                    8 => bench.must_start(&key, &next, "after the lease ended").await,
-                    _ => {
-                        bench
-                            .must_not_hold(&key, &late, "the owner of a lost lease")
-                            .await;
-                    }
-                }
+        exactly_one_has(&bench, key, late).await;
+    }
+}
+
+/// Of a completion of a key that nobody has claimed and concurrent claims of it, exactly one has
+/// the key, 100 times.
+pub async fn a_completion_without_a_claim_and_a_claim_exclude_each_other<S: Store>(
+    store: S,
+    clock: Clock,
+) {
+    let bench = Arc::new(Bench::new(store, clock));
+    for _ in 0..100 {
+        exactly_one_has(&bench, fresh_key(), fresh_claim()).await;
+    }
+}
+
+/// Races claims of an absent key with completions by an owner that does not hold it.
+async fn exactly_one_has<S: Store>(bench: &Arc<Bench<S>>, key: RecordKey, late: Claim) {
+    let turn = AtomicUsize::new(0);
+    let answers = race(16, || {
+        let (bench, claim, record) = (Arc::clone(bench), fresh_claim(), record_of(&late));
+        let turn = turn.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if turn % 4 == 0 {
+                let begun = bench.begin(&key, &claim, LONG).await;
+                return matches!(begun, Begin::Started).then_some((claim, None));
             }
-        })
-        .await;
-        bench
-            .must_be_held(&key, &next, "after the late owner tried")
-            .await;
+            let completed = bench.complete(&key, late.owner(), &record, LONG).await;
+            bench
+                .must_not_hold(&key, &late, "the owner of a lost lease")
+                .await;
+            (completed == Ownership::Held).then_some((late, Some(record)))
+        }
+    })
+    .await;
+    let have: Vec<_> = answers.into_iter().flatten().collect();
+    match &have[..] {
+        [(_, Some(record))] => {
+            bench
+                .must_be_completed(&key, record, "the late completion that was taken")
+                .await;
+        }
+        [(claim, None)] => {
+            bench
+                .must_be_held(&key, claim, "the claim that started")
+                .await;
+        }
+        _ => panic!(
+            "{} claims and late completions of one key were taken",
+            have.len()
+        ),
     }
 }
 
@@ -143,7 +182,7 @@ async fn exactly_one_starts<S: Store>(bench: &Arc<Bench<S>>, key: RecordKey) {
         .await;
 }
 
-/// Takes steps in tasks of their own that wait for one another before they begin.
+/// Takes each step in a task of its own, which waits for all others before it begins.
 async fn race<T, F>(tasks: usize, mut step: impl FnMut() -> F) -> Vec<T>
 where
     T: Send + 'static,

@@ -1,6 +1,6 @@
-//! The room of a store: given back when a key ends, and never taken from those that have it.
+//! The room of a store: given back when a key ends, and never taken from a key that has it.
 //!
-//! These cases need more of a store than [`Store`] does: a count of what it holds, or a limit.
+//! These cases need more than [`Store`]: a count of what the store holds, or a limit.
 
 use http::StatusCode;
 
@@ -11,8 +11,8 @@ use crate::store::{Begin, Ownership, Record, Store, StoreErrorKind};
 
 /// The room of claims and records that have ended is given back, without a request coming in.
 ///
-/// `room` counts the keys in the store, those that have ended and still take room included. Nobody
-/// else may use what it counts meanwhile: give the store a namespace of its own.
+/// `room` counts the keys in the store, including those that have ended and still take room. Nobody
+/// else may use what it counts meanwhile, so give the store a namespace of its own.
 pub async fn the_room_of_what_ended_is_given_back<S: Store>(
     store: S,
     clock: Clock,
@@ -26,11 +26,11 @@ pub async fn the_room_of_what_ended_is_given_back<S: Store>(
         for n in 0..16 {
             let (key, claim, lease) = bench.claimed_for(term).await;
             terms.push(lease);
-            if n % 2 == 0 {
-                let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(&[7; 512]));
-                let complete = bench.complete(&key, claim.owner(), &record, term);
-                terms.push(clock.grant(term, complete).await.1);
-            }
+            let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(&[7; 512]));
+            // Every other record has no claim before it.
+            let key = if n % 2 == 0 { key } else { fresh_key() };
+            let complete = bench.complete(&key, claim.owner(), &record, term);
+            terms.push(clock.grant(term, complete).await.1);
         }
         let (key, claim) = bench.claimed().await;
         let during = room().await;
@@ -41,8 +41,8 @@ pub async fn the_room_of_what_ended_is_given_back<S: Store>(
             continue;
         }
         assert!(
-            during >= before + 17,
-            "17 keys are there, but the count rose from {before} to {during} only"
+            during >= before + 25,
+            "25 keys are there, but the count rose from {before} to {during} only"
         );
         let what = "the room of what ended is given back";
         clock
@@ -53,8 +53,8 @@ pub async fn the_room_of_what_ended_is_given_back<S: Store>(
     panic!("{INCONCLUSIVE}");
 }
 
-/// A store that is full refuses new claims, keeps records and claims, and takes claims again when
-/// there is room.
+/// A store that is full refuses new claims, keeps records and claims, keeps a late record or
+/// refuses it as full, and takes claims again when there is room.
 ///
 /// The store must be full after at most 10,000 keys of 1 KiB.
 pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {
@@ -86,6 +86,17 @@ pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {
             Ok(Ownership::Lost) => panic!("complete by the owner was lost"),
             Err(error) if error.kind() == StoreErrorKind::Full => claims.push((key, claim)),
             Err(error) => panic!("complete in a store that may be full: {error}"),
+        }
+    }
+    for _ in 0..16 {
+        let (key, claim) = (fresh_key(), fresh_claim());
+        let record = Record::new(claim.fingerprint(), StatusCode::OK, [], Some(&[7; 4096]));
+        let completed = bench.store.complete(&key, claim.owner(), &record, LONG);
+        match completed.await {
+            Ok(Ownership::Held) => records.push((key, record)),
+            Ok(Ownership::Lost) => panic!("complete of an absent key was lost"),
+            Err(error) if error.kind() == StoreErrorKind::Full => {}
+            Err(error) => panic!("complete of an absent key in a full store: {error}"),
         }
     }
     for (key, record) in &records {

@@ -10,9 +10,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::super::{Begin, Claim, Owner, Ownership, Record, StoreError, StoreErrorKind};
-use super::expiry::{Expiry, Tick};
+use super::expiry::{CHUNK, Expiry};
 use super::slot::{Slot, State};
-use super::sweeper;
+use super::sweeper::{self, Sweeping};
+use super::tick::{TICK, Tick, after, nanos, now_tick, tick_at};
 use crate::store::RecordKey;
 
 /// What the clones of a store share.
@@ -23,8 +24,6 @@ pub(super) struct Shared {
     bytes: AtomicUsize,
     max_bytes: AtomicUsize,
     start: Instant,
-    /// Wakes the sweeper when a key becomes due before all others, or the store is gone.
-    pub(super) wake: Arc<Notify>,
 }
 
 impl Shared {
@@ -35,7 +34,6 @@ impl Shared {
             bytes: AtomicUsize::new(0),
             max_bytes: AtomicUsize::new(max_bytes),
             start: Instant::now(),
-            wake: Arc::default(),
         }
     }
 
@@ -62,11 +60,11 @@ impl Shared {
         lease: Duration,
     ) -> Result<Begin, StoreError> {
         let mut may_sweep = true;
-        let tick = loop {
+        let (now, tick) = loop {
             let entry = self.slots.entry(*key);
-            // Here and below the clock is read when the key is locked: a thread that read it and
-            // then waited for the lock would judge by the past, and set an end back that another
-            // has prolonged meanwhile.
+            // Here and below, the clock is read once the key is locked. A thread that read it and
+            // then waited for the lock would judge by an old time, and could set back an end that
+            // another thread has prolonged meanwhile.
             let now = self.now();
             let deadline = after(now, lease);
             let tick = tick_at(deadline);
@@ -79,54 +77,66 @@ impl Shared {
                 Entry::Occupied(slot) if slot.get().is_live(now) => return Ok(slot.get().found()),
                 Entry::Occupied(mut slot) => {
                     self.replace(slot.get_mut(), fresh());
-                    break tick;
+                    break (now, tick);
                 }
                 Entry::Vacant(vacant) => {
                     if self.bytes() < self.max_bytes() {
                         let slot = fresh();
                         self.bytes.fetch_add(slot.size(), Ordering::Relaxed);
                         vacant.insert(slot);
-                        break tick;
+                        break (now, tick);
                     }
                 }
             }
-            // No entry is held here, so the sweep may take any. One chunk is all that a claim does
-            // for others: the sweeper does the rest.
-            if !(std::mem::take(&mut may_sweep) && self.sweep()) {
+            // No entry is held here, so the sweep may take any.
+            if !(std::mem::take(&mut may_sweep) && self.sweep_some()) {
                 return Err(StoreErrorKind::Full.into());
             }
         };
-        self.watch(tick, *key);
+        self.watch(now, tick, *key);
         Ok(Begin::Started)
     }
 
     pub(super) fn complete(
-        &self,
+        self: &Arc<Self>,
         key: &RecordKey,
         owner: Owner,
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let Some(mut slot) = self.slots.get_mut(key) else {
-            return Ok(Ownership::Lost);
-        };
+        let entry = self.slots.entry(*key);
         let now = self.now();
-        if !slot.is_held_by(owner, now) {
-            return Ok(Ownership::Lost);
-        }
+        let deadline = after(now, ttl);
+        let tick = match &entry {
+            Entry::Occupied(slot) if !slot.get().may_be_completed_by(owner, now) => {
+                return Ok(Ownership::Lost);
+            }
+            Entry::Occupied(slot) => slot.get().tick,
+            Entry::Vacant(_) => tick_at(deadline),
+        };
         let completed = Slot {
             state: State::completed(record),
-            deadline: after(now, ttl),
-            tick: slot.tick,
+            deadline,
+            tick,
         };
-        // Claims are refused at the limit; those taken before it may complete a little beyond.
+        // Claims are refused at the limit; a handler that has run may be completed a little beyond.
         let max_bytes = self.max_bytes();
         let limit = max_bytes.saturating_add(max_bytes / 20);
         if self.bytes().saturating_add(completed.size()) > limit {
             return Err(StoreErrorKind::Full.into());
         }
-        self.replace(&mut slot, completed);
-        self.hasten(key, slot);
+        match entry {
+            Entry::Occupied(slot) => {
+                let mut slot = slot.into_ref();
+                self.replace(&mut slot, completed);
+                self.hasten(key, slot);
+            }
+            Entry::Vacant(vacant) => {
+                self.bytes.fetch_add(completed.size(), Ordering::Relaxed);
+                drop(vacant.insert(completed));
+                self.watch(now, tick, *key);
+            }
+        }
         Ok(Ownership::Held)
     }
 
@@ -154,14 +164,15 @@ impl Shared {
         }
     }
 
-    /// Looks at a chunk of the keys that are due, and tells whether there were any.
-    pub(super) fn sweep(&self) -> bool {
+    /// Looks at a chunk of the keys that are due, and returns how many those were.
+    pub(super) fn sweep(&self) -> usize {
         let now = self.now();
         let due = self.expiry().pop_due(now_tick(now));
         let Some((tick, keys)) = due else {
-            return false;
+            return 0;
         };
-        self.bytes.fetch_sub(keys.len() * ENTRY, Ordering::Relaxed);
+        let count = keys.len();
+        self.bytes.fetch_sub(count * ENTRY, Ordering::Relaxed);
         for key in keys {
             let Entry::Occupied(mut slot) = self.slots.entry(key) else {
                 continue;
@@ -170,7 +181,7 @@ impl Shared {
                 continue;
             }
             if slot.get().is_live(now) {
-                // Completed or renewed since: to be looked at again when that ends.
+                // Completed or renewed since: looked at again when that ends.
                 let tick = tick_at(slot.get().deadline);
                 slot.get_mut().tick = tick;
                 self.enqueue(&mut self.expiry(), tick, key);
@@ -179,7 +190,22 @@ impl Shared {
                 self.bytes.fetch_sub(slot.size(), Ordering::Relaxed);
             }
         }
-        true
+        count
+    }
+
+    /// Does what a claim does for others, and reports whether there was anything to do.
+    ///
+    /// A claim adds a key that is looked at twice or more, and a chunk may hold a single key:
+    /// claims that took a chunk each would not keep up.
+    fn sweep_some(&self) -> bool {
+        let mut swept = 0;
+        while swept < CHUNK {
+            match self.sweep() {
+                0 => break,
+                count => swept += count,
+            }
+        }
+        swept > 0
     }
 
     /// Gives the table's room back when most of it is empty: a table does not shrink by itself.
@@ -190,50 +216,68 @@ impl Shared {
         }
     }
 
-    /// Returns when the next key is due; `None` says that nothing is left, and that the next claim
-    /// starts another sweeper.
-    pub(super) fn next_sweep(&self) -> Option<Instant> {
+    /// Returns when the next key is due, or `None` if the task is not needed any more: either no
+    /// key is left, and the next claim starts another task, or that has happened already.
+    pub(super) fn next_sweep(&self, task: &Arc<Notify>) -> Option<Instant> {
         let mut expiry = self.expiry();
+        if !expiry.sweeping.is(task) {
+            return None;
+        }
         let next = expiry.next();
-        expiry.swept = next.is_some();
+        if next.is_none() {
+            expiry.sweeping = Sweeping::Nobody;
+        }
         next.map(|next| self.start + TICK * next)
     }
 
-    pub(super) fn expiry(&self) -> MutexGuard<'_, Expiry> {
+    /// Hands sweeping over, unless another has taken the task's place already.
+    pub(super) fn leave_sweeping(&self, task: &Arc<Notify>, to: Sweeping) {
+        let mut expiry = self.expiry();
+        if expiry.sweeping.is(task) {
+            expiry.sweeping = to;
+        }
+    }
+
+    fn expiry(&self) -> MutexGuard<'_, Expiry> {
         // Nothing that holds this lock can leave the buckets half-changed.
         self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a key into the order of expiry, and sees to it that somebody looks there.
-    fn watch(self: &Arc<Self>, tick: Tick, key: RecordKey) {
+    /// Puts a key into the order of expiry, and makes sure that somebody looks at it when it is
+    /// due.
+    fn watch(self: &Arc<Self>, now: u64, tick: Tick, key: RecordKey) {
+        let now = now_tick(now);
         let mut expiry = self.expiry();
-        let first = self.enqueue(&mut expiry, tick, key);
-        let start = !std::mem::replace(&mut expiry.swept, true);
+        self.enqueue(&mut expiry, tick, key);
+        let next = expiry.next();
+        let is_neglected = next.is_some_and(|next| sweeper::is_long_before(next, now));
+        let missing = expiry.sweeping.missing(self, now, is_neglected);
         drop(expiry);
-        if start {
-            sweeper::start(self);
-        } else if first {
-            self.wake.notify_one();
+        if let Some((runtime, task)) = missing {
+            runtime.spawn(task.run());
+        }
+        if is_neglected {
+            self.sweep_some();
         }
     }
 
-    /// Moves a key forward in the order of expiry if it now ends before the bucket it is in.
+    /// Moves a key forward in the order of expiry if it now ends earlier than its bucket says.
     fn hasten(&self, key: &RecordKey, mut slot: dashmap::mapref::one::RefMut<'_, RecordKey, Slot>) {
         let tick = tick_at(slot.deadline);
         if tick >= slot.tick {
             return;
         }
         slot.tick = tick;
-        if self.enqueue(&mut self.expiry(), tick, *key) {
-            self.wake.notify_one();
-        }
+        self.enqueue(&mut self.expiry(), tick, *key);
     }
 
-    /// Adds a key to the order of expiry, where it takes room until its tick, also when it is given
-    /// up before, and tells whether it is now the first that becomes due.
-    fn enqueue(&self, expiry: &mut Expiry, tick: Tick, key: RecordKey) -> bool {
+    /// Adds a key to the order of expiry. It takes room there until its tick, even if the key is
+    /// released earlier.
+    fn enqueue(&self, expiry: &mut Expiry, tick: Tick, key: RecordKey) {
         self.bytes.fetch_add(ENTRY, Ordering::Relaxed);
-        expiry.push(tick, key)
+        if expiry.push(tick, key) {
+            expiry.sweeping.wake();
+        }
     }
 
     fn replace(&self, slot: &mut Slot, with: Slot) {
@@ -249,120 +293,21 @@ impl Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.wake.notify_one();
+        self.expiry().sweeping.wake();
     }
 }
 
-fn after(now: u64, duration: Duration) -> u64 {
-    now.saturating_add(nanos(duration))
-}
-
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The first tick at which this point in time has passed.
-fn tick_at(deadline: u64) -> Tick {
-    Tick::try_from(deadline.div_ceil(nanos(TICK))).unwrap_or(Tick::MAX)
-}
-
-/// The last tick that has passed at this point in time.
-fn now_tick(now: u64) -> Tick {
-    Tick::try_from(now / nanos(TICK)).unwrap_or(Tick::MAX)
-}
-
-/// How many times as much room as keys a table must have to be shrunk.
+/// A table is shrunk if it has room for more than this many times its keys.
 const SPARSE: usize = 8;
 
-/// A table of this room is left as it is.
+/// A table with room for no more keys than this is not shrunk.
 const SMALL_TABLE: usize = 64 * SHARDS;
 
 /// The room of a key in the order of expiry.
 const ENTRY: usize = size_of::<RecordKey>();
 
-/// The width of a bucket: how long after its end a key may still take room.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Many small shards, so that one that grows moves few slots and holds few others up.
+/// Many small shards: one that grows moves few slots, and few writers wait for it.
 const SHARDS: usize = 256;
 
 #[cfg(test)]
-mod tests {
-    use std::thread;
-
-    use super::super::super::Fingerprint;
-    use super::*;
-
-    fn claim() -> Claim {
-        Claim::new(Owner::new(), Fingerprint::from_bytes([7; 32]))
-    }
-
-    #[test]
-    fn a_lease_that_ends_while_a_step_waits_for_the_lock_is_over() {
-        type Step = fn(&Arc<Shared>, &RecordKey, &Claim) -> bool;
-        let steps: [(&str, Step); 4] = [
-            ("begin", |shared, key, _| {
-                matches!(shared.begin(key, &claim(), LEASE), Ok(Begin::Started))
-            }),
-            ("complete", |shared, key, held| {
-                let record = Record::new(held.fingerprint(), http::StatusCode::OK, [], None);
-                let completed = shared.complete(key, held.owner(), &record, LEASE);
-                matches!(completed, Ok(Ownership::Lost))
-            }),
-            ("renew", |shared, key, held| {
-                shared.renew(key, held.owner(), LEASE) == Ownership::Lost
-            }),
-            ("release", |shared, key, held| {
-                shared.release(key, held.owner()) == Ownership::Lost
-            }),
-        ];
-        for (name, step) in steps {
-            let (key, claim) = (RecordKey::from_bytes([1; 32]), claim());
-            // Claimed outside the runtime, so that there is no sweeper to wait for the lock, too.
-            let shared = Arc::new(Shared::new(1 << 20));
-            assert!(matches!(
-                shared.begin(&key, &claim, LEASE),
-                Ok(Begin::Started)
-            ));
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_time()
-                .start_paused(true)
-                .build()
-                .expect("a runtime");
-            let locked = shared.slots.get_mut(&key);
-            let waiting = {
-                let (shared, runtime) = (Arc::clone(&shared), runtime.handle().clone());
-                thread::spawn(move || {
-                    let _context = runtime.enter();
-                    step(&shared, &key, &claim)
-                })
-            };
-            // Until the step waits, most likely; one that begins later is right in any case.
-            thread::sleep(Duration::from_millis(20));
-            runtime.block_on(tokio::time::advance(LEASE * 2));
-            drop(locked);
-            assert!(waiting.join().expect("no panic"), "{name} went by the past");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_keys_that_are_given_up_is_bounded_and_leaves_nothing() {
-        let shared = Arc::new(Shared::new(64 * 1024));
-        let mut refused = 0;
-        for n in 0..10_000u16 {
-            let (mut bytes, claim) = ([0; 32], claim());
-            bytes[..2].copy_from_slice(&n.to_be_bytes());
-            let key = RecordKey::from_bytes(bytes);
-            match shared.begin(&key, &claim, LEASE) {
-                Ok(_) => assert_eq!(shared.release(&key, claim.owner()), Ownership::Held),
-                Err(_) => refused += 1,
-            }
-            assert!(shared.bytes() <= 66 * 1024);
-        }
-        assert!(refused > 7_000, "{refused} refused");
-        tokio::time::sleep(LEASE + TICK * 2).await;
-        assert_eq!(shared.bytes(), 0);
-    }
-
-    const LEASE: Duration = Duration::from_secs(60);
-}
+mod tests;

@@ -1,5 +1,9 @@
 //! The store in a SQLite file.
 
+mod error;
+mod patience;
+mod statements;
+
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -7,16 +11,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
 use sqlx::query::Query;
 use sqlx::sqlite::{
     SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{Row, Sqlite, SqlitePool};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
 
-use super::sql::{self, Clean, MAX_ROUNDS, Statement, Table};
+use self::error::store_error;
+use self::patience::patiently;
+use self::statements::Statements;
+use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
 use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
@@ -27,38 +32,38 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// # Table
 ///
-/// [`SqliteStore::migrate`] makes the table. An application whose tables are made by migrations of
-/// its own adds this to them; it is what `migrate` runs:
+/// [`SqliteStore::migrate`] makes the table. An application with migrations of its own adds this to
+/// them instead, which is what `migrate` runs:
 ///
 /// ```sql
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`], and a row is as good as absent once `expires`, in
+/// To read it by hand: `key` is the [`RecordKey`], and a row counts as absent once `expires`, in
 /// milliseconds since 1970, has passed. Time is that of the machine's clock.
 ///
-/// Rows that have ended take room until they are removed, which no request does: run
-/// [`SqliteStore::cleaner`] in the application, or call [`SqliteStore::clean`] from a job. Their room
-/// is then used again; the file does not get smaller.
+/// Rows that have ended take room until they are removed, and requests do not remove them. Run
+/// [`SqliteStore::cleaner`] in the application, or call [`SqliteStore::clean`] from a job. Their
+/// room is then used again, but the file does not shrink.
 ///
 /// # Durability
 ///
-/// [`SqliteStore::open`] uses the write-ahead log (WAL), so that readers and the writer do not wait
-/// for each other, and a `kill -9` at any moment loses nothing and leaves the file whole.
+/// [`SqliteStore::open`] uses the write-ahead log (WAL): readers and the writer do not wait for
+/// each other, and a `kill -9` at any moment loses nothing and leaves the file whole.
 ///
-/// - A record waits for the disk (`synchronous = FULL`), so that one whose response was seen is
-///   there after a power cut, too.
-/// - A claim, its renewal and its release do not (`synchronous = NORMAL`): a power cut takes the
-///   handlers with it, so that a claim lost in it has nothing left to protect.
+/// - A record waits for the disk (`synchronous = FULL`): if its response was seen, it is there even
+///   after a power cut.
+/// - A claim, its renewal and its release do not wait (`synchronous = NORMAL`): a power cut ends
+///   the handlers as well, so a claim that is lost with it has nothing left to protect.
 ///
-/// The file must be on a disk of the machine: SQLite's locks and its log do not work over a network.
+/// The file must be on a local disk: SQLite's locks and its log do not work over a network.
 ///
 /// # Writers
 ///
-/// SQLite has one writer at a time, and each record takes the disk as long as one `fsync`. Within a
-/// process writes wait their turn in order; for the write of another process they ask again every
-/// millisecond. So what this store can do is bounded by the disk: some hundred first writes a second
-/// where an `fsync` takes some milliseconds. Replays only read, and do not wait.
+/// SQLite has one writer at a time, and each record takes one `fsync` of the disk. The writes of a
+/// process take turns in order; while another process writes, they try again every millisecond. The
+/// disk thus limits this store: if an `fsync` takes some milliseconds, to some hundred first writes
+/// a second. Replays only read, and do not wait.
 ///
 /// # Examples
 ///
@@ -83,9 +88,9 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 pub struct SqliteStore {
     /// For all but records.
     pool: SqlitePool,
-    /// For records: a pool of which each commit waits for the disk.
+    /// For records: each commit of this pool waits for the disk.
     records: SqlitePool,
-    /// Ownership while something is written, so that writes of this process are taken in order.
+    /// Locked during each write, so that the writes of this process take turns in order.
     turn: Arc<Mutex<()>>,
     table: Table,
     statements: Arc<Statements>,
@@ -93,18 +98,18 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, which is made if it is not there.
+    /// Opens a file, or makes it if it does not exist.
     ///
     /// # Errors
     ///
-    /// If the file can't be opened or is none of SQLite.
+    /// If the file can't be opened or is not a SQLite file.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A thread that sleeps in SQLite can't be told that its request has given up, and its
-            // sleep grows to a tenth of a second: `patiently` waits instead.
+            // A thread that sleeps in SQLite does not notice that its request has given up, and it
+            // sleeps for up to a tenth of a second: `patiently` waits instead.
             .busy_timeout(Duration::ZERO);
         let normal = options.clone().synchronous(SqliteSynchronous::Normal);
         let full = options.synchronous(SqliteSynchronous::Full);
@@ -115,21 +120,16 @@ impl SqliteStore {
         Ok(Self::over(pool_of_claims, pool_of_records))
     }
 
-    /// Uses a pool that the application has, with its settings.
+    /// Uses a pool that the application already has, with its settings.
     ///
-    /// Records are then as durable as `synchronous` says, and so are claims. Set the write-ahead log
-    /// (`journal_mode(Wal)`), and a `busy_timeout` of zero: the store waits by itself. A database in
-    /// memory needs a pool of one connection, since each connection would have one of its own.
+    /// Claims and records are then as durable as its `synchronous` says. Set the write-ahead log
+    /// (`journal_mode(Wal)`), and a `busy_timeout` of zero, since the store waits by itself. For a
+    /// database in memory, limit the pool to one connection, since each has a database of its own.
     pub fn new(pool: SqlitePool) -> Self {
         Self::over(pool.clone(), pool)
     }
 
-    /// Sets the name of the table. Default: `idempotency`.
-    ///
-    /// # Panics
-    ///
-    /// Panics unless the name is of `a`-`z`, `0`-`9` and `_`, does not start with a digit, and is at
-    /// most 55 long.
+    #[doc = include_str!("../docs/table.md")]
     #[must_use]
     pub fn table(mut self, table: &str) -> Self {
         self.table.name(table);
@@ -137,11 +137,7 @@ impl SqliteStore {
         self
     }
 
-    /// Sets that records of more than `bytes` bytes are compressed (zstd). Default: none is.
-    ///
-    /// JSON becomes two to five times smaller, which pays where memory or the network is what is
-    /// short, and costs about 90 µs for 64 KiB. Give all instances the feature `zstd` before the
-    /// first one compresses: one without it can't read such a record, and runs the handler.
+    #[doc = include_str!("../docs/compress_over.md")]
     #[cfg(feature = "zstd")]
     #[must_use]
     pub fn compress_over(mut self, bytes: usize) -> Self {
@@ -149,13 +145,7 @@ impl SqliteStore {
         self
     }
 
-    /// Makes the table and its index, unless they are there.
-    ///
-    /// Several instances may call this at once, and each at every start.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the file.
+    #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
         let _turn = self.turn.lock().await;
         let migrate = || async {
@@ -167,24 +157,12 @@ impl SqliteStore {
         migrated.map(|_| ()).map_err(store_error)
     }
 
-    /// Removes the rows that have ended, in small steps with pauses, and returns how many it were.
-    ///
-    /// # Errors
-    ///
-    /// Whatever befell the file. What had been removed stays removed.
+    #[doc = include_str!("../docs/clean.md")]
     pub async fn clean(&self) -> Result<u64, StoreError> {
         sql::clean(self).await
     }
 
-    /// Returns a future that calls [`SqliteStore::clean`] at once and then each time a pause has
-    /// passed, for as long as it is polled.
-    ///
-    /// Spawn it to start, and abort its task to stop; either is safe at any moment. A failure is
-    /// logged and mended by the next round.
-    ///
-    /// # Panics
-    ///
-    /// The future panics if the pause is zero.
+    #[doc = include_str!("../docs/cleaner.md")]
     pub fn cleaner(&self, pause: Duration) -> impl Future<Output = Infallible> + Send + use<> {
         sql::clean_every(self.clone(), pause)
     }
@@ -202,7 +180,7 @@ impl SqliteStore {
         }
     }
 
-    /// Reads the entry under a key that has not ended.
+    /// Reads the entry under a key, unless it has ended.
     async fn read(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
         let read = || {
             let query = self.statements.read.query().bind(&key.as_bytes()[..]);
@@ -214,7 +192,7 @@ impl SqliteStore {
         }
     }
 
-    /// Runs a statement that writes, and tells how many rows it has changed.
+    /// Runs a statement that writes, and returns how many rows it has changed.
     async fn write<'q>(
         &self,
         pool: &SqlitePool,
@@ -252,14 +230,14 @@ impl Store for SqliteStore {
                 .bind(millis(lease))
         };
         for _ in 0..MAX_ROUNDS {
-            // Looked for first, since a statement that may write waits for the writer.
+            // Read first, since a statement that may write waits for the writer.
             if let Some(found) = self.read(key).await? {
                 return sql::begun(found, claim);
             }
             if self.write(&self.pool, claimed).await? > 0 {
                 return Ok(Begin::Started);
             }
-            // Another request has claimed the key since it was looked for.
+            // Another request has claimed the key since it was read.
         }
         Err(StoreErrorKind::Unavailable.into())
     }
@@ -322,49 +300,10 @@ impl Clean for SqliteStore {
     }
 }
 
-fn store_error(error: sqlx::Error) -> StoreError {
-    sql::store_error(error, |code| match primary(code) {
-        // SQLITE_FULL, SQLITE_TOOBIG.
-        Some(13 | 18) => StoreErrorKind::Full,
-        Some(BUSY) => StoreErrorKind::Timeout,
-        // SQLITE_CORRUPT, SQLITE_NOTADB.
-        Some(11 | 26) => StoreErrorKind::Corrupt,
-        _ => StoreErrorKind::Unavailable,
-    })
-}
-
-/// Does something again for as long as another process is at the file.
-///
-/// SQLite has no queue for that. A short pause between two tries keeps a process from waiting long
-/// while another takes one turn after the other.
-async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, sqlx::Error>
-where
-    F: Future<Output = Result<T, sqlx::Error>>,
-{
-    let start = Instant::now();
-    loop {
-        match attempt().await {
-            Err(error) if is_busy(&error) && start.elapsed() < PATIENCE => {}
-            result => return result,
-        }
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
-fn is_busy(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(DatabaseError::code);
-    code.and_then(|code| primary(&code)) == Some(BUSY)
-}
-
-/// Returns the primary part of a result code, which the driver gives as extended ones.
-fn primary(code: &str) -> Option<u32> {
-    code.parse::<u32>().ok().map(|code| code & 0xff)
-}
-
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
-        // A connection to a file does not die, so that there is nothing to test.
+        // A connection to a file does not die, so there is nothing to test.
         .test_before_acquire(false)
 }
 
@@ -372,68 +311,8 @@ fn millis(duration: Duration) -> i64 {
     sql::count(duration, Duration::from_millis(1))
 }
 
-/// SQLITE_BUSY.
-const BUSY: u32 = 5;
-
-/// How long a step waits for another process, where nothing else limits it: a layer's
-/// `store_timeout` is far below.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// The number of replays that are read at once, each by a thread of its own.
+/// The number of replays that are read at once, each on a thread of its own.
 const CONNECTIONS: u32 = 4;
-
-struct Statements {
-    migrate: Statement,
-    read: Statement,
-    claim: Statement,
-    complete: Statement,
-    renew: Statement,
-    release: Statement,
-    clean: Statement,
-}
-
-impl Statements {
-    fn new(table: &Table) -> Self {
-        let statement = |sql: &str| Statement::new(&sql.replace("now()", NOW), table);
-        Self {
-            migrate: statement(include_str!("schema.sql")),
-            read: statement(READ),
-            claim: statement(CLAIM),
-            complete: statement(COMPLETE),
-            renew: statement(RENEW),
-            release: statement(RELEASE),
-            clean: statement(CLEAN),
-        }
-    }
-}
-
-/// The time in milliseconds since 1970: one time for the whole of a statement.
-const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
-
-const READ: &str = r#"SELECT entry FROM "idempotency" WHERE key = ?1 AND expires > now()"#;
-
-/// Changes no row if the key is not free.
-const CLAIM: &str = r#"
-INSERT INTO "idempotency" AS held (key, expires, entry) VALUES (?1, now() + ?3, ?2)
-ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-WHERE held.expires <= now()"#;
-
-/// A claim starts with its owner, and nothing else starts so: see the module `codec`.
-const COMPLETE: &str = r#"
-UPDATE "idempotency" SET expires = now() + ?4, entry = ?3
-WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
-
-const RENEW: &str = r#"
-UPDATE "idempotency" SET expires = now() + ?3
-WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
-
-const RELEASE: &str = r#"
-DELETE FROM "idempotency" WHERE key = ?1 AND substr(entry, 1, 18) = ?2 AND expires > now()"#;
-
-const CLEAN: &str = r#"
-DELETE FROM "idempotency" WHERE rowid IN (
-    SELECT rowid FROM "idempotency" WHERE expires <= now() ORDER BY expires LIMIT ?1
-)"#;
 
 #[cfg(test)]
 mod tests {

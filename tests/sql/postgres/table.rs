@@ -104,6 +104,8 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         must_be_corrupt(store.begin(&key, &self::claim(), MINUTE).await);
         let released = store.release(&key, claim.owner()).await.unwrap();
         assert_eq!(released, Ownership::Lost);
+        let completed = store.complete(&key, claim.owner(), &record, MINUTE);
+        assert_eq!(completed.await.unwrap(), Ownership::Lost);
         assert_eq!(entry().await, before);
     }
     database.remove().await;

@@ -1,6 +1,6 @@
-//! A plain store that is right, and wrong in one way if that is asked for.
+//! A plain store that is right, or wrong in one way that a test asks for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -30,8 +30,7 @@ pub(super) enum Fault {
     UnfencedRelease,
     FencedByFingerprint,
     OwnerTruncated,
-    CompleteOfAbsentKey,
-    LateComplete,
+    FirstOwnerIsForever,
     LateRenew,
     LateRelease,
     CompletedRecordOverwritten,
@@ -41,6 +40,15 @@ pub(super) enum Fault {
     RenewDoesNothing,
     ReleaseDoesNothing,
     GetThenSetComplete,
+    // Late completions.
+    CompleteOfAbsentKeyLost,
+    CompleteAfterTheLeaseLost,
+    CompleteAfterTheLeaseOfAnotherLost,
+    CompleteAfterTheTtlLost,
+    CompleteOfReleasedKeyLost,
+    LateRecordForgotten,
+    LateRecordWithoutEnd,
+    GetThenSetLateComplete,
     // Terms.
     TtlUsedAsLease,
     LeaseUsedAsTtl,
@@ -74,7 +82,9 @@ pub(super) enum Fault {
     ClaimInTwoHalves,
     LockKeptOnCancel,
     RoomKept,
+    RoomOfLateRecordsKept,
     OldestDroppedWhenFull,
+    OldestDroppedForALateRecord,
     FullForThoseWhoHold,
 }
 
@@ -84,6 +94,7 @@ pub(super) struct FaultyStore {
     limit: usize,
     slots: Arc<Mutex<HashMap<RecordKey, Slot>>>,
     first: Arc<Mutex<HashMap<RecordKey, Fingerprint>>>,
+    released: Arc<Mutex<HashSet<RecordKey>>>,
     gate: Arc<Semaphore>,
 }
 
@@ -102,6 +113,7 @@ impl FaultyStore {
             limit: usize::MAX,
             slots: Arc::default(),
             first: Arc::default(),
+            released: Arc::default(),
             gate: Arc::new(Semaphore::new(1)),
         }
     }
@@ -159,6 +171,35 @@ impl FaultyStore {
         holder == owner
     }
 
+    fn may_complete(
+        &self,
+        name: RecordKey,
+        slot: Option<&Slot>,
+        owner: Owner,
+        record: &Record,
+    ) -> bool {
+        let fingerprint = record.fingerprint();
+        let Some(slot) = slot else {
+            let is_released = self.released.lock().unwrap().contains(&name);
+            return !(self.is(Fault::CompleteOfAbsentKeyLost)
+                || self.is(Fault::CompleteOfReleasedKeyLost) && is_released);
+        };
+        let is_owner = self.is_owner(slot, owner);
+        if !self.is_live(slot, Instant::now()) {
+            return !self.is(match slot.record {
+                Some(_) => Fault::CompleteAfterTheTtlLost,
+                None if is_owner => Fault::CompleteAfterTheLeaseLost,
+                None => Fault::CompleteAfterTheLeaseOfAnotherLost,
+            });
+        }
+        let first = self.first.lock().unwrap().get(&name).copied();
+        let may = is_owner
+            || self.is(Fault::UnfencedComplete)
+            || self.is(Fault::FencedByFingerprint) && fingerprint == slot.claim.fingerprint()
+            || self.is(Fault::FirstOwnerIsForever) && Some(fingerprint) == first;
+        may && (slot.record.is_none() || self.is(Fault::CompletedRecordOverwritten))
+    }
+
     /// Removes a key a second after it has ended, without a request coming in.
     fn give_back(&self, name: RecordKey, ends: Instant) {
         if self.is(Fault::RoomKept) {
@@ -181,7 +222,7 @@ impl FaultyStore {
         });
     }
 
-    /// What comes before each step, so that its future is pending for a while, as a server's is.
+    /// Comes before each step, so that its future is pending for a while, as a server's is.
     async fn travel(&self) {
         if self.is(Fault::LockKeptOnCancel) {
             self.gate.acquire().await.unwrap().forget();
@@ -274,9 +315,7 @@ impl Store for FaultyStore {
             if !self.is(Fault::OldestDroppedWhenFull) {
                 return Err(StoreErrorKind::Full.into());
             }
-            let oldest = slots.iter().min_by_key(|(_, slot)| slot.since);
-            let oldest = *oldest.unwrap().0;
-            slots.remove(&oldest);
+            drop_oldest(&mut slots);
             if slots.len() % 8 == 0 {
                 return Err(StoreErrorKind::Full.into());
             }
@@ -309,34 +348,21 @@ impl Store for FaultyStore {
         self.travel().await;
         let name = self.name(key);
         let now = Instant::now();
-        if self.is(Fault::CompleteOfAbsentKey) {
-            let slot = Slot {
-                claim: Claim::new(owner, record.fingerprint()),
-                record: Some(record.clone()),
-                since: now,
-                lease: ttl,
-                ends: self.end(now, ttl),
-            };
-            let mut slots = self.slots.lock().unwrap();
-            if slots.get(&name).is_none_or(|slot| !self.is_live(slot, now)) {
-                slots.insert(name, slot);
-                return Ok(Ownership::Held);
-            }
-        }
-        let may = |slot: &Slot| {
-            let is_owner = self.is_owner(slot, owner)
-                || self.is(Fault::UnfencedComplete)
-                || self.is(Fault::FencedByFingerprint)
-                    && record.fingerprint() == slot.claim.fingerprint();
-            let is_in_progress =
-                slot.record.is_none() || self.is(Fault::CompletedRecordOverwritten);
-            is_owner && is_in_progress && (self.is_live(slot, now) || self.is(Fault::LateComplete))
+        let is_live = |slots: &HashMap<RecordKey, Slot>| {
+            let slot = slots.get(&name);
+            slot.is_some_and(|slot| self.is_live(slot, now))
         };
-        let is_held = self.slots.lock().unwrap().get(&name).is_some_and(may);
-        if !is_held {
+        let (may, is_late) = {
+            let slots = self.slots.lock().unwrap();
+            let may = self.may_complete(name, slots.get(&name), owner, record);
+            (may, !is_live(&slots))
+        };
+        if !may {
             return Ok(Ownership::Lost);
         }
-        if self.is(Fault::GetThenSetComplete) {
+        let looks_once =
+            self.is(Fault::GetThenSetComplete) || self.is(Fault::GetThenSetLateComplete) && is_late;
+        if looks_once {
             yield_now().await;
         }
         if self.is(Fault::CompleteInTwoHalves) {
@@ -349,21 +375,39 @@ impl Store for FaultyStore {
             }
         }
         let mut slots = self.slots.lock().unwrap();
-        let Some(slot) = slots.get_mut(&name) else {
-            return Ok(Ownership::Lost);
-        };
-        if !(may(slot) || self.is(Fault::GetThenSetComplete)) {
+        if !(looks_once || self.may_complete(name, slots.get(&name), owner, record)) {
             return Ok(Ownership::Lost);
         }
-        slot.ends = match self.fault {
-            Fault::LeaseUsedAsTtl => self.end(slot.since, slot.lease),
-            Fault::TtlFromTheClaim => self.end(slot.since, ttl),
+        let held = slots.get(&name);
+        if held.is_none() && slots.len() >= self.limit {
+            if !self.is(Fault::OldestDroppedForALateRecord) {
+                return Err(StoreErrorKind::Full.into());
+            }
+            drop_oldest(&mut slots);
+        }
+        if is_late && self.is(Fault::LateRecordForgotten) {
+            return Ok(Ownership::Held);
+        }
+        let held = slots.get(&name).filter(|_| !is_late);
+        let (since, lease) = held.map_or((now, ttl), |slot| (slot.since, slot.lease));
+        let ends = match self.fault {
+            Fault::LeaseUsedAsTtl => self.end(since, lease),
+            Fault::TtlFromTheClaim => self.end(since, ttl),
+            Fault::LateRecordWithoutEnd if is_late => now + DAY,
             _ => self.end(now, ttl),
         };
-        slot.record = Some(kept(self.fault, record));
-        let ends = slot.ends;
+        let slot = Slot {
+            claim: Claim::new(owner, record.fingerprint()),
+            record: Some(kept(self.fault, record)),
+            since,
+            lease,
+            ends,
+        };
+        slots.insert(name, slot);
         drop(slots);
-        self.give_back(name, ends);
+        if !(is_late && self.is(Fault::RoomOfLateRecordsKept)) {
+            self.give_back(name, ends);
+        }
         Ok(Ownership::Held)
     }
 
@@ -416,9 +460,16 @@ impl Store for FaultyStore {
         }
         if !self.is(Fault::ReleaseDoesNothing) {
             slots.remove(&name);
+            self.released.lock().unwrap().insert(name);
         }
         Ok(Ownership::Held)
     }
+}
+
+fn drop_oldest(slots: &mut HashMap<RecordKey, Slot>) {
+    let oldest = slots.iter().min_by_key(|(_, slot)| slot.since);
+    let oldest = *oldest.unwrap().0;
+    slots.remove(&oldest);
 }
 
 /// What a faulty store makes of a record.

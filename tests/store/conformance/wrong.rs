@@ -1,4 +1,4 @@
-//! The kit catches stores that are wrong, each by the case that names the guarantee.
+//! The kit catches stores that are wrong, each by the case that is named after the guarantee.
 
 use std::pin::Pin;
 use std::thread;
@@ -29,7 +29,7 @@ fn a_store_with_a_fault_is_caught_by_the_case_that_names_it() {
     assert!(missed.is_empty(), "not caught: {missed:#?}");
 }
 
-/// Runs a case on a store with this fault in a thread of its own, and tells whether it panics.
+/// Runs a case on a store with this fault in a thread of its own, and returns whether it panics.
 fn fails(fault: Fault, case: &'static str) -> bool {
     let run = move || {
         let runtime = Builder::new_current_thread()
@@ -37,7 +37,7 @@ fn fails(fault: Fault, case: &'static str) -> bool {
             .start_paused(true)
             .build();
         runtime.unwrap().block_on(async {
-            // A wrong store may hang as well. Time is paused, so that waiting for it costs none.
+            // A wrong store may also hang. Time is paused, so waiting for it costs none.
             let within = tokio::time::timeout(Duration::from_secs(100_000), running(fault, case));
             assert!(within.await.is_ok(), "{case} hangs");
         });
@@ -71,7 +71,7 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (
         Fault::ClaimTakesOver,
-        "a_claim_of_a_key_in_progress_tells_so",
+        "a_claim_of_a_key_in_progress_reports_that",
     ),
     (
         Fault::ClaimReplacesRecord,
@@ -79,7 +79,7 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (
         Fault::AskersFingerprint,
-        "a_claim_of_a_key_in_progress_tells_so",
+        "a_claim_of_a_key_in_progress_reports_that",
     ),
     (
         Fault::FingerprintOfTheFirstEver,
@@ -104,12 +104,8 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (Fault::OwnerTruncated, "extreme_terms_and_tokens_are_taken"),
     (
-        Fault::CompleteOfAbsentKey,
-        "an_absent_key_is_held_by_nobody",
-    ),
-    (
-        Fault::LateComplete,
-        "an_owner_does_not_hold_a_lease_that_ended",
+        Fault::FirstOwnerIsForever,
+        "an_owner_does_not_hold_the_claim_that_followed",
     ),
     (
         Fault::LateRenew,
@@ -146,6 +142,42 @@ const FAULTS: &[(Fault, &str)] = &[
     (
         Fault::GetThenSetComplete,
         "exactly_one_concurrent_ending_is_taken",
+    ),
+    (
+        Fault::CompleteOfAbsentKeyLost,
+        "complete_of_an_absent_key_keeps_the_record",
+    ),
+    (
+        Fault::CompleteAfterTheLeaseLost,
+        "complete_after_the_lease_ended_keeps_the_record",
+    ),
+    (
+        Fault::CompleteAfterTheLeaseOfAnotherLost,
+        "complete_after_the_lease_of_another_ended_keeps_the_record",
+    ),
+    (
+        Fault::CompleteAfterTheTtlLost,
+        "complete_after_the_ttl_ended_keeps_the_record",
+    ),
+    (
+        Fault::CompleteOfReleasedKeyLost,
+        "complete_of_a_released_key_keeps_the_record",
+    ),
+    (
+        Fault::LateRecordForgotten,
+        "complete_after_the_lease_ended_keeps_the_record",
+    ),
+    (
+        Fault::LateRecordWithoutEnd,
+        "a_late_record_ends_when_asked_for",
+    ),
+    (
+        Fault::GetThenSetLateComplete,
+        "a_late_completion_and_a_claim_exclude_each_other",
+    ),
+    (
+        Fault::GetThenSetLateComplete,
+        "a_completion_without_a_claim_and_a_claim_exclude_each_other",
     ),
     (Fault::TtlUsedAsLease, "a_lease_ends_when_asked_for"),
     (Fault::LeaseUsedAsTtl, "a_record_outlives_the_lease"),
@@ -200,6 +232,8 @@ const FAULTS: &[(Fault, &str)] = &[
     (Fault::ClaimInTwoHalves, "a_claim_given_up_is_made_or_not"),
     (Fault::LockKeptOnCancel, "a_release_given_up_is_made_or_not"),
     (Fault::RoomKept, ROOM),
+    (Fault::RoomOfLateRecordsKept, ROOM),
     (Fault::OldestDroppedWhenFull, BOUNDED),
+    (Fault::OldestDroppedForALateRecord, BOUNDED),
     (Fault::FullForThoseWhoHold, BOUNDED),
 ];

@@ -1,4 +1,5 @@
-//! The checker rejects histories and stores that are wrong, and accepts their right likes.
+//! The checker rejects histories and stores that are wrong, and accepts similar ones that are
+//! right.
 
 use std::collections::HashMap;
 use std::sync::{Barrier, Mutex};
@@ -93,10 +94,10 @@ fn a_lease_ends_neither_early_nor_late() {
     let found = |at_| at(at_, at_ + 1, begin(2, 0), Answer::InProgress { request: 1 });
     assert_verdict(true, &[&[started, found(119)]]);
     assert_verdict(false, &[&[started, found(120)]]);
-    let lost = |at_| at(at_, at_ + 1, complete(1, 1, 100), Answer::Lost);
+    let lost = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Lost);
     assert_verdict(true, &[&[started, lost(110)]]);
     assert_verdict(false, &[&[started, lost(108)]]);
-    // What one answer tells of the end, the next can't deny.
+    // The next answer can't contradict what one answer shows of the end.
     assert_verdict(true, &[&[started, found(112), lost(115)]]);
     assert_verdict(false, &[&[started, lost(112), found(115)]]);
 }
@@ -109,6 +110,38 @@ fn a_renewal_that_was_late_must_not_set_a_lease_back() {
     let taken = |called| at(called, called + 1, begin(2, 100), Answer::Started);
     assert_verdict(false, &[&[started, stalled, taken(1050)], &[renewed]]);
     assert_verdict(true, &[&[started, stalled, taken(1100)], &[renewed]]);
+}
+
+#[test]
+fn a_late_completion_must_be_kept_unless_another_holds_the_key_or_a_record_is_there() {
+    let started = at(0, 1, begin(1, 100), Answer::Started);
+    for (called, answer, is_right) in [
+        (50, Answer::Yes, true),
+        (500, Answer::Yes, true),
+        (50, Answer::Full, true),
+        (500, Answer::Full, true),
+        (50, Answer::Lost, false),
+        (500, Answer::Lost, false),
+    ] {
+        let own = at(called, called + 1, complete(1, 7, 1000), answer);
+        assert_verdict(is_right, &[&[started, own]]);
+        let unclaimed = at(called, called + 1, complete(2, 7, 1000), answer);
+        assert_verdict(is_right, &[&[unclaimed]]);
+        // While the lease of another lasts, it is the other way round.
+        let of_another = is_right == (called > 100);
+        assert_verdict(of_another, &[&[started, unclaimed]]);
+    }
+    let completed = at(500, 501, complete(1, 7, 1000), Answer::Yes);
+    let found = |at_| at(at_, at_ + 1, begin(2, 0), Answer::Completed { record: 7 });
+    assert_verdict(true, &[&[started, completed, found(1500)]]);
+    assert_verdict(false, &[&[started, completed, found(1501)]]);
+    // A refusal shows that the lease still lasts.
+    let refused = at(100, 101, complete(2, 8, 1000), Answer::Lost);
+    let lost = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Lost);
+    let renewed = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Yes);
+    assert_verdict(true, &[&[started, refused, lost(101)]]);
+    assert_verdict(false, &[&[started, lost(99)], &[refused]]);
+    assert_verdict(true, &[&[started, renewed(99)], &[refused]]);
 }
 
 #[test]
@@ -167,7 +200,8 @@ fn a_store_that_is_wrong_is_rejected_after_random_calls() {
     for fault in [
         Fault::UnfencedRelease,
         Fault::RenewalForgotten,
-        Fault::LateComplete,
+        Fault::UnfencedComplete,
+        Fault::LateCompleteLost,
         Fault::RecordReplaced,
         Fault::TtlForgotten,
     ] {
@@ -181,7 +215,8 @@ enum Fault {
     GetThenSet,
     UnfencedRelease,
     RenewalForgotten,
-    LateComplete,
+    UnfencedComplete,
+    LateCompleteLost,
     RecordReplaced,
     TtlForgotten,
 }
@@ -211,16 +246,14 @@ impl WrongStore {
         &self,
         key: &RecordKey,
         owner: Owner,
-        (any_owner, any_time, any_state): (bool, bool, bool),
+        any_owner: bool,
         step: impl FnOnce(&mut Slot),
     ) -> Result<Ownership, StoreError> {
         let mut slots = self.slots.lock().unwrap();
         let now = Instant::now();
         match slots.get_mut(key) {
             Some(slot)
-                if (any_owner || slot.0.owner() == owner)
-                    && (any_time || now < slot.2)
-                    && (any_state || slot.1.is_none()) =>
+                if (any_owner || slot.0.owner() == owner) && now < slot.2 && slot.1.is_none() =>
             {
                 step(slot);
                 Ok(Ownership::Held)
@@ -265,11 +298,22 @@ impl Store for WrongStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let late = self.fault == Fault::LateComplete;
-        let twice = self.fault == Fault::RecordReplaced;
-        self.held(key, owner, (false, late, twice), |slot| {
-            *slot = (slot.0, Some(record.clone()), Instant::now() + ttl);
-        })
+        let mut slots = self.slots.lock().unwrap();
+        let now = Instant::now();
+        let is_refused = match slots.get(key) {
+            None => self.fault == Fault::LateCompleteLost,
+            Some((_, _, ends)) if now >= *ends => self.fault == Fault::LateCompleteLost,
+            Some((_, Some(_), _)) => self.fault != Fault::RecordReplaced,
+            Some((claim, None, _)) => {
+                claim.owner() != owner && self.fault != Fault::UnfencedComplete
+            }
+        };
+        if is_refused {
+            return Ok(Ownership::Lost);
+        }
+        let claim = Claim::new(owner, record.fingerprint());
+        slots.insert(*key, (claim, Some(record.clone()), now + ttl));
+        Ok(Ownership::Held)
     }
 
     async fn renew(
@@ -278,7 +322,7 @@ impl Store for WrongStore {
         owner: Owner,
         lease: Duration,
     ) -> Result<Ownership, StoreError> {
-        self.held(key, owner, (false, false, false), |slot| {
+        self.held(key, owner, false, |slot| {
             if self.fault != Fault::RenewalForgotten {
                 slot.2 = Instant::now() + lease;
             }
@@ -287,8 +331,8 @@ impl Store for WrongStore {
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let unfenced = self.fault == Fault::UnfencedRelease;
-        // Ended at once, which is as good as absent.
-        self.held(key, owner, (unfenced, false, false), |slot| {
+        // Ended at once, which counts as absent.
+        self.held(key, owner, unfenced, |slot| {
             slot.2 = Instant::now();
         })
     }
