@@ -1,6 +1,5 @@
 //! What the layer allocates: nothing for a request that is not its own to handle, no second body for a
 //! replay, and no more than the limit for a body that is copied.
-#![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 use std::convert::Infallible;

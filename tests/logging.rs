@@ -1,5 +1,5 @@
 //! What the layer logs: that a caller can't be told, once, and that a store failed; never a secret.
-#![cfg(all(feature = "memory", feature = "tracing"))]
+#![cfg(feature = "tracing")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 use std::io::Write;

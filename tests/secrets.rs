@@ -1,5 +1,4 @@
 //! Tokens, keys and request bodies show up nowhere: not in logs, debug forms, errors or the store.
-#![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 #[path = "input/check/script.rs"]

@@ -2,7 +2,7 @@
 //! end a ledger in which every operation must be exactly once.
 //!
 //! ```text
-//! cargo test --test chaos -- --seconds 30 --seed 1
+//! cargo test -p chaos -- --seconds 30 --seed 1
 //! ```
 //!
 //! An outage of the store's `begin` makes the layer fail open, so exactly once is not promised then:

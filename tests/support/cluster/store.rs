@@ -3,7 +3,7 @@
 use tower_idempotency::store::DynStore;
 
 /// Opens the store that a URL names.
-pub(crate) async fn open(url: &str) -> DynStore {
+pub async fn open(url: &str) -> DynStore {
     match url.split_once(':').map(|(scheme, _)| scheme) {
         #[cfg(feature = "redis")]
         Some("redis" | "unix") => {

@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 /// Passes bytes on to a server and back. Its task ends with the test's runtime.
-pub(crate) struct Proxy {
+pub struct Proxy {
     address: SocketAddr,
     to_lose: Arc<AtomicUsize>,
 }
 
 impl Proxy {
-    pub(crate) async fn before(server: SocketAddr) -> Self {
+    pub async fn before(server: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let to_lose = Arc::new(AtomicUsize::new(0));
@@ -27,18 +27,18 @@ impl Proxy {
         Self { address, to_lose }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
     /// Loses this many of the next replies: when the server has acted and answers, both connections
     /// are cut.
-    pub(crate) fn lose_replies(&self, count: usize) {
+    pub fn lose_replies(&self, count: usize) {
         self.to_lose.store(count, Ordering::SeqCst);
     }
 
     /// Tells whether all replies that were to be lost are.
-    pub(crate) fn has_lost_all(&self) -> bool {
+    pub fn has_lost_all(&self) -> bool {
         self.to_lose.load(Ordering::SeqCst) == 0
     }
 }

@@ -11,7 +11,7 @@ use super::instance::Instance;
 
 /// Sends 2,000 keys, each to all of this many processes at once: each key runs once, and afterwards
 /// every process gives the answer of that run.
-pub(crate) async fn each_key_runs_once(url: &str, processes: usize) {
+pub async fn each_key_runs_once(url: &str, processes: usize) {
     const KEYS: usize = 2000;
     let lease = Duration::from_secs(60);
     let instances: Vec<_> = (0..processes)

@@ -12,7 +12,7 @@ use tower_idempotency::IdempotencyLayer;
 use super::{api, process, store};
 
 /// A running instance, as its parent sees it.
-pub(crate) struct Instance {
+pub struct Instance {
     child: Child,
     authority: String,
     runs: Arc<Runs>,
@@ -25,7 +25,7 @@ struct Runs(Mutex<Vec<String>>, Condvar);
 
 impl Instance {
     /// Starts an instance on a store. Its handler never ends if it `hangs`.
-    pub(crate) fn start(url: &str, lease: Duration, hangs: bool) -> Self {
+    pub fn start(url: &str, lease: Duration, hangs: bool) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["instance", "--exact", "--nocapture", "--test-threads=1"])
             .env(STORE, url)
@@ -60,12 +60,12 @@ impl Instance {
         }
     }
 
-    pub(crate) fn authority(&self) -> &str {
+    pub fn authority(&self) -> &str {
         &self.authority
     }
 
     /// Waits until the handler has started this often.
-    pub(crate) fn wait_for_runs(&self, count: usize) {
+    pub fn wait_for_runs(&self, count: usize) {
         let runs = self.runs.0.lock().unwrap();
         let limit = Duration::from_secs(60);
         let wait = |runs: &mut Vec<String>| runs.len() < count;
@@ -74,13 +74,13 @@ impl Instance {
     }
 
     /// Ends the instance, and returns the keys for which its handler has started.
-    pub(crate) fn end(mut self) -> Vec<String> {
+    pub fn end(mut self) -> Vec<String> {
         drop(self.child.stdin.take());
         self.gone()
     }
 
     /// Ends the instance by `kill -9`, and returns the keys for which its handler has started.
-    pub(crate) fn kill(self) -> Vec<String> {
+    pub fn kill(self) -> Vec<String> {
         process::signal(self.child.id(), "KILL");
         self.gone()
     }
@@ -93,7 +93,7 @@ impl Instance {
 }
 
 /// What the process does if it was started as an instance; in the parent's own run, nothing.
-pub(crate) fn main() {
+pub fn main() {
     let Ok(url) = std::env::var(STORE) else {
         return;
     };

@@ -7,7 +7,7 @@ use std::io::Write;
 /// # Panics
 ///
 /// Panics where servers are required, as `tests/run.sh` says: nothing is left out there.
-pub(crate) fn say(test: &str, install: &str) {
+pub fn say(test: &str, install: &str) {
     assert!(
         std::env::var_os("SERVERS_REQUIRED").is_none(),
         "{test} needs a server that is not there: {install}"

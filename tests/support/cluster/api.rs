@@ -6,9 +6,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::post;
+use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -16,16 +17,16 @@ use tower_idempotency::{IdempotencyKey, IdempotencyLayer, Outcome, Store};
 
 /// What became of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) body: Bytes,
-    pub(crate) replayed: bool,
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Bytes,
+    pub replayed: bool,
     /// Not known of a request over the network.
-    pub(crate) outcome: Option<Outcome>,
+    pub outcome: Option<Outcome>,
 }
 
 /// Builds the API round a handler that is given the key.
-pub(crate) fn router<S, H, F, R>(layer: IdempotencyLayer<S>, handler: H) -> Router
+pub fn router<S, H, F, R>(layer: IdempotencyLayer<S>, handler: H) -> Router
 where
     S: Store,
     H: Fn(String) -> F + Clone + Send + Sync + 'static,
@@ -40,12 +41,12 @@ where
 }
 
 /// Returns what no other run has, for its keys: a server may be shared, and keeps what it is told.
-pub(crate) fn run_id() -> String {
+pub fn run_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// A request under a key, always of the same caller.
-pub(crate) fn request<B: Default>(authority: &str, key: &str) -> Request<B> {
+pub fn request<B: Default>(authority: &str, key: &str) -> Request<B> {
     Request::post(format!("http://{authority}/things"))
         .header("x-api-key", "secret")
         .header("idempotency-key", key)
@@ -54,22 +55,22 @@ pub(crate) fn request<B: Default>(authority: &str, key: &str) -> Request<B> {
 }
 
 /// Sends a request to an API in this process.
-pub(crate) async fn call(router: &Router, key: &str) -> Answer {
+pub async fn call(router: &Router, key: &str) -> Answer {
     let response = tower::ServiceExt::oneshot(router.clone(), request::<Body>("test", key)).await;
     read(response.unwrap()).await
 }
 
 /// A client with as many connections as it needs.
-pub(crate) type HttpClient = Client<HttpConnector, Full<Bytes>>;
+pub type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
-pub(crate) fn client() -> HttpClient {
+pub fn client() -> HttpClient {
     Client::builder(TokioExecutor::new())
         .pool_idle_timeout(Duration::from_secs(60))
         .build_http()
 }
 
 /// Sends a request to an instance; an error says that the connection broke.
-pub(crate) async fn send(
+pub async fn send(
     client: &HttpClient,
     authority: &str,
     key: &str,

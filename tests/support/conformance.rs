@@ -7,7 +7,7 @@ use tower_idempotency::store::conformance::{Clock, cases};
 /// Runs every case on a store of its own, eight at a time, and names those that fail.
 ///
 /// Needs a runtime of several threads, since some cases race.
-pub(crate) async fn passes<S: Store>(mut open: impl AsyncFnMut() -> S) {
+pub async fn passes<S: Store>(mut open: impl AsyncFnMut() -> S) {
     let mut running = JoinSet::new();
     let mut failed = Vec::new();
     let cases = cases::<S>();

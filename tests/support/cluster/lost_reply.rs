@@ -17,7 +17,7 @@ const LEASE: Duration = Duration::from_secs(3);
 /// Loses the reply of a claim: its key ends in a kept record or a free key.
 ///
 /// `direct` is the same store, not through the proxy.
-pub(crate) async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
+pub async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
     let (runs, key) = (Arc::new(AtomicUsize::new(0)), api::run_id());
     let behind = router(store, &runs, || {});
     proxy.lose_replies(1);
@@ -41,7 +41,7 @@ pub(crate) async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynSt
 }
 
 /// Loses the reply of a completing claim: its record is kept all the same.
-pub(crate) async fn of_a_completion(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
+pub async fn of_a_completion(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
     let (runs, key) = (Arc::new(AtomicUsize::new(0)), api::run_id());
     let losing = Arc::clone(&proxy);
     let behind = router(store, &runs, move || losing.lose_replies(1));

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 /// A process that is killed when this is dropped, or when the test's process dies.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub struct Process {
     /// A shell that waits for the end of its input, which is when this process is gone.
     keeper: Child,
     pid: u32,
@@ -17,7 +17,7 @@ pub(crate) struct Process {
 
 impl Process {
     /// Starts a command whose output goes to a file.
-    pub(crate) fn start(command: &[&str], log: &Path) -> Self {
+    pub fn start(command: &[&str], log: &Path) -> Self {
         const KEEPER: &str = r#"
             "$@" </dev/null >&2 &
             echo $!
@@ -42,12 +42,12 @@ impl Process {
         Self { keeper, pid }
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.pid
     }
 
     /// Sends a signal such as `STOP` or `CONT`.
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         signal(self.pid, name);
     }
 }
@@ -61,7 +61,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal to a process that this test has started.
-pub(crate) fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill")
         .args(["-s", name, &pid.to_string()])
         .status();
@@ -69,20 +69,20 @@ pub(crate) fn signal(pid: u32, name: &str) {
 }
 
 /// Tells whether a program can be run here.
-pub(crate) fn is_there(program: &str) -> bool {
+pub fn is_there(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|paths| {
         std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())
     })
 }
 
 /// Returns ports of the loopback interface on which nobody listens, each another.
-pub(crate) fn free_ports<const N: usize>() -> [u16; N] {
+pub fn free_ports<const N: usize>() -> [u16; N] {
     let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).unwrap());
     listeners.map(|listener| listener.local_addr().unwrap().port())
 }
 
 /// Returns free ports of which those 10,000 higher are free as well, as a Redis Cluster needs them.
-pub(crate) fn free_ports_for_a_cluster<const N: usize>() -> [u16; N] {
+pub fn free_ports_for_a_cluster<const N: usize>() -> [u16; N] {
     // No port is handed out twice by this process, whether or not it is in use by now, and another
     // process starts elsewhere.
     static USED: AtomicU16 = AtomicU16::new(0);

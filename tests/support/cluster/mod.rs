@@ -4,25 +4,23 @@
 //! A test binary that uses it says which of its tests an instance is:
 //!
 //! ```ignore
-//! #[path = "../cluster_support/mod.rs"]
-//! mod cluster_support;
+//! use support::cluster as cluster_support;
 //!
 //! #[test]
 //! fn instance() {
 //!     cluster_support::instance::main();
 //! }
 //! ```
-#![allow(dead_code, reason = "not every store's tests use everything")]
 
-pub(crate) mod api;
+pub mod api;
+pub mod crash;
+pub mod instance;
+pub mod lost_reply;
+pub mod outage;
+pub mod proxy;
+pub mod race;
+pub mod store;
+
 #[cfg(feature = "conformance")]
-pub(crate) mod conformance;
-pub(crate) mod crash;
-pub(crate) mod instance;
-pub(crate) mod left_out;
-pub(crate) mod lost_reply;
-pub(crate) mod outage;
-pub(crate) mod process;
-pub(crate) mod proxy;
-pub(crate) mod race;
-pub(crate) mod store;
+pub use crate::conformance;
+pub use crate::{left_out, process};

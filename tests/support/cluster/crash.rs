@@ -12,7 +12,7 @@ use super::instance::Instance;
 
 /// Kills an instance by `kill -9` while it handles 20 keys: they come free within a lease, and then
 /// each runs once more, although two instances ask for it at once.
-pub(crate) async fn keys_of_a_killed_instance_come_free_within_a_lease(url: &str) {
+pub async fn keys_of_a_killed_instance_come_free_within_a_lease(url: &str) {
     const KEYS: usize = 20;
     let lease = Duration::from_secs(3);
     let doomed = Instance::start(url, lease, true);

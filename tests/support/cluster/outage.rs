@@ -13,7 +13,7 @@ use tower_idempotency::{IdempotencyLayer, Outcome};
 use super::api;
 
 /// A server that a test can hurt. Each call returns when the server is in the state it names.
-pub(crate) trait Server: Send {
+pub trait Server: Send {
     /// Ends the server as `kill -9` does.
     fn kill(&mut self);
     /// Starts it again at the same address, and returns when it answers.
@@ -40,7 +40,7 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 /// protection is back within a second of the server.
 ///
 /// Needs a runtime of several threads, since the server's calls block.
-pub(crate) async fn hurts_no_request(store: DynStore, server: &mut dyn Server) {
+pub async fn hurts_no_request(store: DynStore, server: &mut dyn Server) {
     let layer = IdempotencyLayer::new(store).store_timeout(STORE_TIMEOUT);
     let handled = Arc::new(AtomicU64::new(0));
     let router = api::router(layer, {
