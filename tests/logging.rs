@@ -4,17 +4,15 @@
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use http::Request;
+use support::{Call, Fault, Scripted};
 use tower::ServiceExt;
-use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
-use tower_idempotency::{
-    IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store, StoreError, Unprotected,
-};
+use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome, Store, Unprotected};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The lines that were logged.
@@ -42,40 +40,6 @@ impl MakeWriter<'_> for Log {
 
     fn make_writer(&self) -> Self {
         self.clone()
-    }
-}
-
-/// A store that is down.
-struct Down;
-
-impl Down {
-    fn refuse<T>() -> Result<T, StoreError> {
-        let cause = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        Err(StoreError::new(StoreErrorKind::Unavailable, cause))
-    }
-}
-
-impl Store for Down {
-    async fn begin(&self, _: &RecordKey, _: &Claim, _: Duration) -> Result<Begin, StoreError> {
-        Self::refuse()
-    }
-
-    async fn complete(
-        &self,
-        _: &RecordKey,
-        _: Owner,
-        _: &Record,
-        _: Duration,
-    ) -> Result<Ownership, StoreError> {
-        Self::refuse()
-    }
-
-    async fn renew(&self, _: &RecordKey, _: Owner, _: Duration) -> Result<Ownership, StoreError> {
-        Self::refuse()
-    }
-
-    async fn release(&self, _: &RecordKey, _: Owner) -> Result<Ownership, StoreError> {
-        Self::refuse()
     }
 }
 
@@ -125,7 +89,9 @@ async fn a_caller_that_can_not_be_told_is_logged_once_and_a_failing_store_withou
     assert_eq!(kept, Outcome::Kept);
     assert_eq!(of_the_layer(), [""; 0], "what goes well is not logged");
 
-    let failed = send(Down, "the-key", Some("the-secret")).await;
+    let down = Scripted::default();
+    down.always(Call::Begin, Fault::Fail(StoreErrorKind::Unavailable));
+    let failed = send(down, "the-key", Some("the-secret")).await;
     assert_eq!(failed, Outcome::StoreFailed(StoreErrorKind::Unavailable));
     let lines = of_the_layer();
     assert!(

@@ -23,8 +23,8 @@ use std::thread;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use support::Broken;
 
-use self::script::Broken;
 use self::world::Tally;
 
 #[test]

@@ -46,6 +46,6 @@ fn the_record_seeds_hold() {
 #[test]
 fn the_request_seeds_hold() {
     each("request", |text| {
-        check::request::check(&check::request::parse(text).unwrap());
+        check::request::check(&check::input::parse(text).unwrap());
     });
 }

@@ -1,31 +1,11 @@
 //! What the store puts under a key, and what it makes of what it finds there.
 
-use std::time::Duration;
-
-use http::{HeaderMap, StatusCode};
 use redis::FromRedisValue;
+use support::entry::{MINUTE, claim, record};
 use tower_idempotency::RedisStore;
-use tower_idempotency::store::{
-    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreErrorKind,
-};
+use tower_idempotency::store::{Begin, Ownership, RecordKey, Store, StoreErrorKind};
 
 use crate::server::Server;
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn claim() -> Claim {
-    Claim::new(Owner::new(), Fingerprint::from_bytes([1; 32]))
-}
-
-fn record(body: &[u8]) -> Record {
-    let fingerprint = Fingerprint::from_bytes([1; 32]);
-    Record::new(
-        fingerprint,
-        StatusCode::CREATED,
-        &HeaderMap::new(),
-        Some(body),
-    )
-}
 
 fn ask<T: FromRedisValue>(server: &Server, command: &[&str]) -> T {
     let (name, arguments) = command.split_first().unwrap();
@@ -93,7 +73,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         .arg("KEEPTTL")
         .query(&mut server.look())
         .unwrap();
-    corrupt(store.begin(&key, &self::claim(), MINUTE).await);
+    corrupt(store.begin(&key, &support::entry::claim(), MINUTE).await);
     assert_eq!(ask::<Vec<u8>>(&server, &["GET", &name]), bytes);
 
     let key = RecordKey::from_bytes([2; 32]);
@@ -118,14 +98,18 @@ async fn a_full_server_refuses_new_claims_and_lets_those_made_complete() {
         Ok(Begin::Started)
     ));
     let other = RecordKey::from_bytes([2; 32]);
-    let others = self::claim();
+    let others = support::entry::claim();
     assert!(matches!(
         store.begin(&other, &others, MINUTE).await,
         Ok(Begin::Started)
     ));
     let () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]);
     let refused = store
-        .begin(&RecordKey::from_bytes([3; 32]), &self::claim(), MINUTE)
+        .begin(
+            &RecordKey::from_bytes([3; 32]),
+            &support::entry::claim(),
+            MINUTE,
+        )
         .await;
     assert_eq!(refused.unwrap_err().kind(), StoreErrorKind::Full);
     let held = store.renew(&key, claim.owner(), MINUTE).await.unwrap();
@@ -154,6 +138,9 @@ async fn a_claim_that_arrives_twice_is_still_started() {
             Ok(Begin::Started)
         ));
     }
-    let found = store.begin(&key, &self::claim(), MINUTE).await.unwrap();
+    let found = store
+        .begin(&key, &support::entry::claim(), MINUTE)
+        .await
+        .unwrap();
     assert!(matches!(found, Begin::InProgress(f) if f == claim.fingerprint()));
 }

@@ -45,11 +45,6 @@ impl Process {
     pub fn pid(&self) -> u32 {
         self.pid
     }
-
-    /// Sends a signal such as `STOP` or `CONT`.
-    pub fn signal(&self, name: &str) {
-        signal(self.pid, name);
-    }
 }
 
 impl Drop for Process {
@@ -60,12 +55,25 @@ impl Drop for Process {
     }
 }
 
-/// Sends a signal to a process that this test has started.
+/// Sends a signal to a process that this test has started, if it has not ended meanwhile.
 pub fn signal(pid: u32, name: &str) {
-    let status = Command::new("kill")
-        .args(["-s", name, &pid.to_string()])
-        .status();
-    assert!(status.unwrap().success(), "can't send {name} to {pid}");
+    let mut sent = Command::new("kill");
+    sent.args(["-s", name, &pid.to_string()]);
+    // Its word about a process that is gone is no news of a test.
+    sent.output().expect("the program `kill`");
+}
+
+/// Returns the processes that a process has started; without the program `pgrep`, none.
+pub fn children(pid: u32) -> Vec<u32> {
+    let mut found = Command::new("pgrep");
+    found.args(["-P", &pid.to_string()]);
+    let found = found.output();
+    let children = found.map_or_else(|_| Vec::new(), |found| found.stdout);
+    let children = String::from_utf8(children).unwrap();
+    children
+        .lines()
+        .map(|child| child.parse().unwrap())
+        .collect()
 }
 
 /// Tells whether a program can be run here.

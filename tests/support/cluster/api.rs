@@ -7,23 +7,16 @@ use axum::body::Body;
 use axum::response::IntoResponse;
 use axum::routing::post;
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
+use http::{Method, Request};
+use http_body_util::Full;
 
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use tower_idempotency::{IdempotencyKey, IdempotencyLayer, Outcome, Store};
+use tower_idempotency::{IdempotencyKey, IdempotencyLayer, Store};
 
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub body: Bytes,
-    pub replayed: bool,
-    /// Not known of a request over the network.
-    pub outcome: Option<Outcome>,
-}
+use crate::answer::Answer;
+use crate::request::keyed;
 
 /// Builds the API round a handler that is given the key.
 pub fn router<S, H, F, R>(layer: IdempotencyLayer<S>, handler: H) -> Router
@@ -47,17 +40,14 @@ pub fn run_id() -> String {
 
 /// A request under a key, always of the same caller.
 pub fn request<B: Default>(authority: &str, key: &str) -> Request<B> {
-    Request::post(format!("http://{authority}/things"))
-        .header("x-api-key", "secret")
-        .header("idempotency-key", key)
-        .body(B::default())
-        .unwrap()
+    let uri = format!("http://{authority}/things");
+    keyed(Method::POST, &uri, "secret", key, B::default())
 }
 
 /// Sends a request to an API in this process.
-pub async fn call(router: &Router, key: &str) -> Answer {
+pub async fn call(router: &Router, key: &str) -> Answer<Bytes> {
     let response = tower::ServiceExt::oneshot(router.clone(), request::<Body>("test", key)).await;
-    read(response.unwrap()).await
+    Answer::<Bytes>::read(response.unwrap()).await.unwrap()
 }
 
 /// A client with as many connections as it needs.
@@ -74,18 +64,7 @@ pub async fn send(
     client: &HttpClient,
     authority: &str,
     key: &str,
-) -> Result<Answer, hyper_util::client::legacy::Error> {
-    Ok(read(client.request(request(authority, key)).await?).await)
-}
-
-async fn read<B>(response: Response<B>) -> Answer
-where
-    B: http_body::Body<Error: std::fmt::Debug>,
-{
-    Answer {
-        status: response.status(),
-        replayed: response.headers().contains_key("idempotency-replayed"),
-        outcome: Some(Outcome::of(response.extensions())),
-        body: response.into_body().collect().await.unwrap().to_bytes(),
-    }
+) -> Result<Answer<Bytes>, hyper_util::client::legacy::Error> {
+    let response = client.request(request(authority, key)).await?;
+    Ok(Answer::<Bytes>::read(response).await.unwrap())
 }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::time::{Instant, sleep};
 use tower_idempotency::store::DynStore;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
-use super::api::{self, Answer};
+use super::api;
 use super::proxy::Proxy;
+use crate::answer::Answer;
 
 const LEASE: Duration = Duration::from_secs(3);
 
@@ -24,7 +26,7 @@ pub async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
     let first = api::call(&behind, &key).await;
     assert!(proxy.has_lost_all());
     assert_eq!(first.status, StatusCode::CREATED);
-    assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
+    assert!(matches!(first.outcome, Outcome::StoreFailed(_)));
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 
     let (answer, after) = settled(router(direct, &runs, || {}), &key).await;
@@ -34,8 +36,8 @@ pub async fn of_a_claim(store: DynStore, proxy: Arc<Proxy>, direct: DynStore) {
         answer.outcome
     );
     match answer.outcome {
-        Some(Outcome::Replayed) => assert_eq!((runs, answer.body), (1, first.body)),
-        Some(Outcome::Kept) => assert_eq!(runs, 2),
+        Outcome::Replayed => assert_eq!((runs, answer.body), (1, first.body)),
+        Outcome::Kept => assert_eq!(runs, 2),
         other => panic!("neither kept nor free: {other:?}"),
     }
 }
@@ -48,10 +50,10 @@ pub async fn of_a_completion(store: DynStore, proxy: Arc<Proxy>, direct: DynStor
     let first = api::call(&behind, &key).await;
     assert!(proxy.has_lost_all());
     assert_eq!(first.status, StatusCode::CREATED);
-    assert!(matches!(first.outcome, Some(Outcome::StoreFailed(_))));
+    assert!(matches!(first.outcome, Outcome::StoreFailed(_)));
 
     let (answer, _) = settled(router(direct, &runs, || {}), &key).await;
-    assert_eq!(answer.outcome, Some(Outcome::Replayed));
+    assert_eq!(answer.outcome, Outcome::Replayed);
     assert_eq!(answer.body, first.body);
     assert_eq!(runs.load(Ordering::SeqCst), 1);
 }
@@ -71,7 +73,7 @@ fn router(
 }
 
 /// Sends a key again and again until it is not in progress, which must be within its lease.
-async fn settled(router: axum::Router, key: &str) -> (Answer, Duration) {
+async fn settled(router: axum::Router, key: &str) -> (Answer<Bytes>, Duration) {
     let start = Instant::now();
     loop {
         let answer = api::call(&router, key).await;

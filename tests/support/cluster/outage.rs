@@ -11,18 +11,7 @@ use tower_idempotency::store::DynStore;
 use tower_idempotency::{IdempotencyLayer, Outcome};
 
 use super::api;
-
-/// A server that a test can hurt. Each call returns when the server is in the state it names.
-pub trait Server: Send {
-    /// Ends the server as `kill -9` does.
-    fn kill(&mut self);
-    /// Starts it again at the same address, and returns when it answers.
-    fn start(&mut self);
-    /// Stops it as `SIGSTOP` does: connections stay, and nothing answers.
-    fn stop(&mut self);
-    /// Lets it go on.
-    fn resume(&mut self);
-}
+use crate::daemon::Daemon;
 
 /// What a request met.
 struct Sample {
@@ -40,7 +29,7 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 /// protection is back within a second of the server.
 ///
 /// Needs a runtime of several threads, since the server's calls block.
-pub async fn hurts_no_request(store: DynStore, server: &mut dyn Server) {
+pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
     let layer = IdempotencyLayer::new(store).store_timeout(STORE_TIMEOUT);
     let handled = Arc::new(AtomicU64::new(0));
     let router = api::router(layer, {
@@ -60,7 +49,7 @@ pub async fn hurts_no_request(store: DynStore, server: &mut dyn Server) {
     let killed = Instant::now();
     tokio::task::block_in_place(|| server.kill());
     sleep(2 * second).await;
-    tokio::task::block_in_place(|| server.start());
+    tokio::task::block_in_place(|| server.run());
     back.push(("kill -9", killed, Instant::now()));
     sleep(2 * second).await;
     let stopped = Instant::now();
@@ -72,7 +61,7 @@ pub async fn hurts_no_request(store: DynStore, server: &mut dyn Server) {
     let restarted = Instant::now();
     tokio::task::block_in_place(|| {
         server.kill();
-        server.start();
+        server.run();
     });
     back.push(("restart", restarted, Instant::now()));
     sleep(2 * second).await;
@@ -149,7 +138,7 @@ async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
                 at,
                 waited: at.elapsed(),
                 status: answer.status,
-                outcome: answer.outcome.unwrap(),
+                outcome: answer.outcome,
             }
         });
     }

@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::StatusCode;
 use tokio::task::JoinSet;
 
-use super::api::{self, Answer, HttpClient};
+use super::api::{self, HttpClient};
 use super::instance::Instance;
+use crate::answer::Answer;
 
 /// Sends 2,000 keys, each to all of this many processes at once: each key runs once, and afterwards
 /// every process gives the answer of that run.
@@ -53,12 +55,12 @@ pub async fn each_key_runs_once(url: &str, processes: usize) {
 }
 
 fn count(
-    answers: Option<Result<Vec<Answer>, tokio::task::JoinError>>,
+    answers: Option<Result<Vec<Answer<Bytes>>, tokio::task::JoinError>>,
     replays: &mut usize,
     refusals: &mut usize,
 ) {
     for answer in answers.unwrap().unwrap() {
-        *replays += usize::from(answer.replayed);
+        *replays += usize::from(answer.is_replay());
         *refusals += usize::from(answer.status == StatusCode::CONFLICT);
     }
 }
@@ -69,7 +71,7 @@ async fn one_key(
     authorities: Vec<String>,
     key: String,
     n: usize,
-) -> Vec<Answer> {
+) -> Vec<Answer<Bytes>> {
     let mut at_once = JoinSet::new();
     for authority in authorities.clone() {
         let (client, key) = (client.clone(), key.clone());
@@ -78,7 +80,7 @@ async fn one_key(
     let answers = at_once.join_all().await;
     let firsts: Vec<_> = answers
         .iter()
-        .filter(|answer| answer.status == StatusCode::CREATED && !answer.replayed)
+        .filter(|answer| answer.status == StatusCode::CREATED && !answer.is_replay())
         .collect();
     assert_eq!(firsts.len(), 1, "{key}: {answers:?}");
     for answer in &answers {
@@ -90,6 +92,9 @@ async fn one_key(
     }
     let again = api::send(&client, &authorities[n % authorities.len()], &key).await;
     let again = again.unwrap();
-    assert!(again.replayed && again.body == firsts[0].body, "{again:?}");
+    assert!(
+        again.is_replay() && again.body == firsts[0].body,
+        "{again:?}"
+    );
     answers
 }

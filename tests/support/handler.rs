@@ -12,11 +12,12 @@ use http::{Request, Response};
 use tower::{Layer, Service};
 use tower_idempotency::{Idempotency, IdempotencyLayer, RequestBody, Store};
 
-use super::{Frames, Gate};
+use crate::body::Frames;
+use crate::wait::Gate;
 
 /// What a handler fails with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Failure(pub(crate) &'static str);
+pub struct Failure(pub &'static str);
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,24 +33,36 @@ impl From<Infallible> for Failure {
     }
 }
 
-pub(crate) type Handled = Result<Response<Frames>, Failure>;
+pub type Handled = Result<Response<Frames>, Failure>;
 
 /// 201 with this JSON.
-pub(crate) fn created(body: &'static str) -> Handled {
+pub fn created(body: &'static str) -> Handled {
     responding(201, Frames::exact([body]))
 }
 
-pub(crate) fn responding(status: u16, body: Frames) -> Handled {
+pub fn responding(status: u16, body: Frames) -> Handled {
     let response = Response::builder().status(status);
     let response = response.header("content-type", "application/json");
     Ok(response.body(body).unwrap())
 }
 
 /// A handler that counts its runs, and panics if it is called without having been ready.
-pub(crate) struct Handler {
+pub struct Handler {
     runs: Arc<AtomicUsize>,
+    reserved: Arc<AtomicUsize>,
     run: Arc<RunFn>,
-    ready: bool,
+    ready: Option<Reserved>,
+    pends: bool,
+    has_pended: bool,
+}
+
+/// What a service has taken to be ready, such as a permit.
+struct Reserved(Arc<AtomicUsize>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 type HandledFuture = Pin<Box<dyn Future<Output = Handled> + Send>>;
@@ -57,25 +70,28 @@ type RunFn = dyn Fn(usize, Request<RequestBody<Frames>>) -> HandledFuture + Send
 
 impl Handler {
     /// The function is given the number of the run, from 1, and the request.
-    pub(crate) fn new<F, Fut>(run: F) -> Self
+    pub fn new<F, Fut>(run: F) -> Self
     where
         F: Fn(usize, Request<RequestBody<Frames>>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Handled> + Send + 'static,
     {
         Self {
             runs: Arc::default(),
+            reserved: Arc::default(),
             run: Arc::new(move |number, request| Box::pin(run(number, request))),
-            ready: false,
+            ready: None,
+            pends: false,
+            has_pended: false,
         }
     }
 
     /// A handler that answers at once with 201 and this body.
-    pub(crate) fn creating(body: &'static str) -> Self {
+    pub fn creating(body: &'static str) -> Self {
         Self::new(move |_, _| async move { created(body) })
     }
 
     /// A handler that stops at a gate in its first run, and then answers with the run's number.
-    pub(crate) fn at(gate: &Gate) -> Self {
+    pub fn at(gate: &Gate) -> Self {
         let gate = gate.clone();
         Self::new(move |run, _| {
             let gate = gate.clone();
@@ -88,17 +104,30 @@ impl Handler {
         })
     }
 
-    pub(crate) fn runs(&self) -> usize {
+    /// Lets each clone be pending once before it is ready.
+    pub fn that_pends(self) -> Self {
+        Self {
+            pends: true,
+            ..self
+        }
+    }
+
+    /// Returns how many services are ready or running: those that hold what they were given for it.
+    pub fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::SeqCst)
+    }
+
+    pub fn runs(&self) -> usize {
         self.runs.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn under<St: Store>(&self, layer: &IdempotencyLayer<St>) -> Idempotency<Self, St> {
+    pub fn under<St: Store>(&self, layer: &IdempotencyLayer<St>) -> Idempotency<Self, St> {
         layer.layer(self.clone())
     }
 }
 
 /// The body by which a run is told from others.
-pub(crate) fn numbered(run: usize) -> &'static str {
+pub fn numbered(run: usize) -> &'static str {
     ["", r#"{"run":1}"#, r#"{"run":2}"#, r#"{"run":3}"#][run]
 }
 
@@ -106,8 +135,11 @@ impl Clone for Handler {
     fn clone(&self) -> Self {
         Self {
             runs: Arc::clone(&self.runs),
+            reserved: Arc::clone(&self.reserved),
             run: Arc::clone(&self.run),
-            ready: false,
+            ready: None,
+            pends: self.pends,
+            has_pended: false,
         }
     }
 }
@@ -117,17 +149,25 @@ impl Service<Request<RequestBody<Frames>>> for Handler {
     type Error = Failure;
     type Future = HandledFuture;
 
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-        self.ready = true;
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+        if self.pends && !std::mem::replace(&mut self.has_pended, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        if self.ready.is_none() {
+            self.reserved.fetch_add(1, Ordering::SeqCst);
+            self.ready = Some(Reserved(Arc::clone(&self.reserved)));
+        }
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, request: Request<RequestBody<Frames>>) -> HandledFuture {
-        assert!(
-            std::mem::take(&mut self.ready),
-            "called without being ready"
-        );
+        let reserved = self.ready.take().expect("a service that is ready");
         let run = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.run)(run, request)
+        let run = (self.run)(run, request);
+        Box::pin(async move {
+            let _reserved = reserved;
+            run.await
+        })
     }
 }
