@@ -1,8 +1,8 @@
 //! What `MemoryStore` costs with many keys: growth, resident bytes, expiry, the limit, two workers.
 //!
 //! ```text
-//! cargo bench --bench memory_store              # 1 million keys
-//! cargo bench --bench memory_store -- 10000000  # as many as are asked for
+//! cargo bench -p benches --bench memory_store              # 1 million keys
+//! cargo bench -p benches --bench memory_store -- 10000000  # as many as are asked for
 //! ```
 //!
 //! Each part runs in a process of its own, so that none sees another's memory.

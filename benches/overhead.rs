@@ -1,4 +1,4 @@
-//! What the layer costs: `cargo bench --bench overhead`.
+//! What the layer costs: `cargo bench -p benches --bench overhead`.
 //!
 //! One axum handler, which answers 201 with 256 bytes of JSON, is called in process: bare, under a
 //! layer that does nothing, and under the idempotency layer. The table is the one to read. Its rows

@@ -1,13 +1,9 @@
 //! What `RedisStore` costs beside the server's own commands on the same connection settings.
 //!
-//! `cargo bench --features redis --bench redis` starts a server of its own, or takes that of
+//! `cargo bench -p benches --features redis --bench redis` starts a server of its own, or takes that of
 //! `REDIS_URL`. Figures are the medians of interleaved rounds, at 64 commands in flight.
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on fails here")]
 #![allow(missing_docs, reason = "nobody calls a bench")]
-
-#[allow(dead_code, reason = "only a server is needed here")]
-#[path = "../tests/cluster_support/process.rs"]
-mod process;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
+use support::process;
 use tokio::task::JoinSet;
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{

@@ -1,5 +1,5 @@
-//! What the SQL stores cost beside the database's own statements: `cargo bench --features
-//! postgres,sqlite --bench sql`.
+//! What the SQL stores cost beside the database's own statements: `cargo bench
+//! -p benches --features sql --bench sql`.
 //!
 //! PostgreSQL is the one that `DATABASE_URL` names; SQLite is a file in a temporary folder. A first
 //! write (a claim and its completion) stands beside one plain `INSERT` of a row of the same size, a

@@ -13,9 +13,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
+use hyper::server::conn::http1;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
@@ -49,7 +49,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(idempotency)
         .service(service_fn(pay));
 
-    let server = auto::Builder::new(TokioExecutor::new());
+    // HTTP/1.1 alone, which builds faster: hyper-util's `conn::auto` takes HTTP/2 as well.
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new());
     let graceful = GracefulShutdown::new();
     let mut stop_signal = pin!(stop_signal());
     loop {
@@ -70,7 +72,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         };
         let service = TowerToHyperService::new(service.clone());
         let connection = server.serve_connection(TokioIo::new(stream), service);
-        let connection = graceful.watch(connection.into_owned());
+        let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 eprintln!("a connection failed: {error}");

@@ -1,5 +1,6 @@
-//! What the layer logs: that a caller can't be told, once, and that a store failed; never a secret.
-#![cfg(all(feature = "memory", feature = "tracing"))]
+//! What the layer logs: that a caller can't be identified, once, and outages of the store; never a
+//! secret.
+#![cfg(feature = "tracing")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 use std::io::Write;
@@ -10,11 +11,10 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::post;
 use http::Request;
+use support::{Call, Director, Fault, Scripted, Step};
 use tower::ServiceExt;
-use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
-use tower_idempotency::{
-    IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store, StoreError, Unprotected,
-};
+use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::{IdempotencyLayer, MemoryStore, Outcome, RecordKey, Store, Unprotected};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// The lines that were logged.
@@ -47,109 +47,6 @@ impl MakeWriter<'_> for Log {
 
     fn make_writer(&self) -> Self {
         self.clone()
-    }
-}
-
-/// A memory store that fails in the ways that are set.
-#[derive(Default)]
-struct Failing {
-    memory: MemoryStore,
-    kind: Mutex<Option<StoreErrorKind>>,
-}
-
-impl Failing {
-    fn fail(&self, kind: Option<StoreErrorKind>) {
-        *self.kind.lock().unwrap() = kind;
-    }
-
-    fn check(&self) -> Result<(), StoreError> {
-        self.kind
-            .lock()
-            .unwrap()
-            .map_or(Ok(()), |kind| Err(kind.into()))
-    }
-}
-
-impl Store for Failing {
-    async fn begin(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        lease: Duration,
-    ) -> Result<Begin, StoreError> {
-        match self.check() {
-            // A store that is full still says what is there.
-            Err(full) if full.kind() == StoreErrorKind::Full => {
-                let begun = self.memory.begin(key, claim, lease).await?;
-                if let Begin::Started = begun {
-                    let _ = self.memory.release(key, claim.owner()).await?;
-                    return Err(full);
-                }
-                Ok(begun)
-            }
-            Err(error) => Err(error),
-            Ok(()) => self.memory.begin(key, claim, lease).await,
-        }
-    }
-
-    async fn complete(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        record: &Record,
-        ttl: Duration,
-    ) -> Result<Ownership, StoreError> {
-        self.check()?;
-        self.memory.complete(key, owner, record, ttl).await
-    }
-
-    async fn renew(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        lease: Duration,
-    ) -> Result<Ownership, StoreError> {
-        self.check()?;
-        self.memory.renew(key, owner, lease).await
-    }
-
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        self.check()?;
-        self.memory.release(key, owner).await
-    }
-}
-
-/// A store that is down.
-struct Down;
-
-impl Down {
-    fn refuse<T>() -> Result<T, StoreError> {
-        let cause = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        Err(StoreError::new(StoreErrorKind::Unavailable, cause))
-    }
-}
-
-impl Store for Down {
-    async fn begin(&self, _: &RecordKey, _: &Claim, _: Duration) -> Result<Begin, StoreError> {
-        Self::refuse()
-    }
-
-    async fn complete(
-        &self,
-        _: &RecordKey,
-        _: Owner,
-        _: &Record,
-        _: Duration,
-    ) -> Result<Ownership, StoreError> {
-        Self::refuse()
-    }
-
-    async fn renew(&self, _: &RecordKey, _: Owner, _: Duration) -> Result<Ownership, StoreError> {
-        Self::refuse()
-    }
-
-    async fn release(&self, _: &RecordKey, _: Owner) -> Result<Ownership, StoreError> {
-        Self::refuse()
     }
 }
 
@@ -199,7 +96,9 @@ async fn a_caller_that_can_not_be_identified_is_logged_once_and_a_failing_store_
     assert_eq!(kept, Outcome::Kept);
     assert_eq!(of_the_layer(), [""; 0], "what goes well is not logged");
 
-    let failed = send(Down, "the-key", Some("the-secret")).await;
+    let down = Scripted::default();
+    down.always(Call::Begin, Fault::Fail(StoreErrorKind::Unavailable));
+    let failed = send(down, "the-key", Some("the-secret")).await;
     assert_eq!(failed, Outcome::StoreFailed(StoreErrorKind::Unavailable));
     let lines = of_the_layer();
     assert!(
@@ -212,6 +111,22 @@ async fn a_caller_that_can_not_be_identified_is_logged_once_and_a_failing_store_
     }
 }
 
+/// Fails each step on every key but one, in the way that is set.
+#[derive(Default)]
+struct Outage {
+    kind: Mutex<Option<StoreErrorKind>>,
+    spared: Mutex<Option<RecordKey>>,
+}
+
+impl Director for Outage {
+    fn fault(&self, step: &Step<'_>) -> Option<Fault> {
+        let mut spared = self.spared.lock().unwrap();
+        let is_spared = *spared.get_or_insert(*step.key) == *step.key;
+        let kind = self.kind.lock().unwrap();
+        kind.filter(|_| !is_spared).map(Fault::Fail)
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
     let (log, _guard) = log();
@@ -221,8 +136,8 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
             .filter(|line| line.contains("WARN"))
             .collect::<Vec<_>>()
     };
-    let store = Arc::new(Failing::default());
-    let layer = IdempotencyLayer::new(Arc::clone(&store));
+    let store = Scripted::new(Outage::default());
+    let layer = IdempotencyLayer::new(store.clone());
     let detached = layer.detached();
     // Two services of one layer, since a router makes one for each route.
     let route = || post(|| async { "response-body" }).layer(layer.clone());
@@ -235,37 +150,34 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
         let response = app.clone().oneshot(request).await.unwrap();
         Outcome::of(response.extensions())
     };
-    assert_eq!(send("/a", "kept before").await, Outcome::Kept);
+    assert_eq!(send("/a", "spared").await, Outcome::Kept);
     for (kind, end) in [
         (StoreErrorKind::Unavailable, "works again"),
         (StoreErrorKind::Timeout, "works again"),
         (StoreErrorKind::Full, "has room again"),
     ] {
-        store.fail(Some(kind));
+        *store.director.kind.lock().unwrap() = Some(kind);
         for n in 0..100 {
             let outcome = send(["/a", "/b"][n % 2], &format!("{kind:?}-{n}")).await;
             assert_eq!(outcome, Outcome::StoreFailed(kind));
             if kind == StoreErrorKind::Full {
-                assert_eq!(send("/a", "kept before").await, Outcome::Replayed);
+                // A store that is full still replays.
+                assert_eq!(send("/a", "spared").await, Outcome::Replayed);
             }
         }
         let begin = warnings();
         assert_eq!(begin.len(), 1, "{begin:?}");
-        assert!(
-            begin[0].contains("the idempotency store fails"),
-            "{begin:?}"
-        );
+        let expected = "WARN tower_idempotency: the idempotency store fails";
+        assert!(begin[0].contains(expected), "{begin:?}");
 
-        store.fail(None);
+        *store.director.kind.lock().unwrap() = None;
         detached.wait(Duration::from_secs(600)).await.unwrap();
         for n in 0..10 {
             send("/a", &format!("{kind:?}-after-{n}")).await;
         }
         let over = warnings();
         assert_eq!(over.len(), 1, "{over:?}");
-        assert!(
-            over[0].contains(end) && over[0].contains("failures="),
-            "{over:?}"
-        );
+        let counts = over[0].contains("failures=");
+        assert!(over[0].contains(end) && counts, "{over:?}");
     }
 }

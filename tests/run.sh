@@ -49,7 +49,7 @@ if ! is_there; then
     exit 1
   fi
   say "using REDIS_URL and DATABASE_URL; tests that need a server of their own are left out"
-  exec cargo test --locked --all-features "$@"
+  exec cargo test --locked --workspace --all-features "$@"
 fi
 
 version=$("$redis" --version | sed -E 's/.*v=([0-9]+).*/\1/')
@@ -115,4 +115,4 @@ export REDIS_URL="unix://$folder/redis.sock"
 export DATABASE_URL="postgres://postgres@localhost/postgres?host=$folder/postgres"
 # From here on, a test that finds no server fails.
 export SERVERS_REQUIRED=yes
-cargo test --locked --all-features "$@"
+cargo test --locked --workspace --all-features "$@"

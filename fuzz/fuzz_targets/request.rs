@@ -6,7 +6,7 @@
 mod check;
 
 libfuzzer_sys::fuzz_target!(|text: &[u8]| {
-    if let Some(input) = check::request::parse(text) {
+    if let Some(input) = check::input::parse(text) {
         check::request::check(&input);
     }
 });

@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use support::{Answer, Raw};
 use tokio::time::{Instant, sleep, timeout};
 use tower_idempotency::{CallerId, IdempotencyKey, RecordKey};
 
+use crate::connection::{Connection, HangUp, Reply};
 use crate::plan::{LEASE, Plan};
 use crate::random::Random;
-use crate::wire::{Answer, Connection, HangUp, Reply};
 
 /// What all clients together have seen.
 #[derive(Default)]
@@ -116,21 +118,20 @@ impl Client {
     }
 
     /// Looks at an answer, and tells whether it is the last word.
-    fn take(&self, operation: u64, plan: &Plan, answer: &Answer) -> bool {
+    fn take(&self, operation: u64, plan: &Plan, answer: &Answer<Bytes>) -> bool {
         let seen = &self.seen;
-        match answer.status {
+        match answer.status.as_u16() {
             409 => count(&seen.conflicts),
             503 => count(&seen.unavailable),
             201 => {
-                let replayed = answer.headers.contains_key("idempotency-replayed");
-                let omitted = answer.headers.contains_key("idempotency-replay-body");
-                if replayed {
+                let omitted = answer.is_without_body();
+                if answer.is_replay() {
                     count(&seen.replays);
                 }
                 if omitted {
                     count(&seen.omitted);
                 }
-                let entry = answer.headers["x-entry"].parse().unwrap();
+                let entry = answer.headers["x-entry"].to_str().unwrap().parse().unwrap();
                 let expected = match omitted {
                     true if plan.may_be_omitted() => Vec::new(),
                     _ => plan.body.write(operation, entry),
@@ -167,11 +168,11 @@ fn hang_up(random: &mut Random, length: usize) -> HangUp {
 
 fn write(seed: u64, operation: u64, upload: usize) -> Vec<u8> {
     let key = key(seed, operation);
-    let head = format!(
-        "POST /operations HTTP/1.1\r\nhost: localhost\r\nx-api-key: {CALLER}\r\n\
-         idempotency-key: {key}\r\nx-operation: {operation}\r\ncontent-length: {upload}\r\n\r\n"
-    );
-    let mut request = head.into_bytes();
+    let lines = [
+        &*format!("x-operation: {operation}"),
+        &format!("content-length: {upload}"),
+    ];
+    let mut request = Raw::head("/operations", CALLER, &key, &lines);
     request.resize(request.len() + upload, b'u');
     request
 }

@@ -2,7 +2,7 @@
 //! end a ledger in which every operation must be exactly once.
 //!
 //! ```text
-//! cargo test --test chaos -- --seconds 30 --seed 1
+//! cargo test -p chaos -- --seconds 30 --seed 1
 //! ```
 //!
 //! An outage of the store's `begin` makes the layer fail open, so exactly once is not promised then:
@@ -12,11 +12,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod client;
+mod connection;
 mod plan;
 mod random;
 mod server;
 mod store;
-mod wire;
 
 use std::collections::HashMap;
 use std::process::ExitCode;
@@ -24,17 +24,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use support::{Fault, Scripted};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
-use tower_idempotency::{Detached, IdempotencyLayer};
+use tower_idempotency::store::StoreErrorKind;
+use tower_idempotency::{Detached, IdempotencyLayer, MemoryStore};
 
 use self::client::{Client, Seen, record_key};
 use self::plan::{LEASE, MAX_RESPONSE_BYTES, STORE_TIMEOUT, TTL};
 use self::random::Random;
 use self::server::{Planned, Server};
-use self::store::{How, Outage, Outages};
+use self::store::{Outage, Outages};
 
 fn main() -> ExitCode {
     let Some(options) = Options::read() else {
@@ -99,18 +100,16 @@ impl Options {
 
 async fn run(options: &Options) -> Vec<String> {
     let seed = options.seed;
-    let store = Arc::new(Outages::default());
+    let scripted = Scripted::new(Outages::default());
+    let store = Arc::clone(&scripted.director);
     let server = Server::new(seed);
-    let layer = IdempotencyLayer::new(Arc::clone(&store))
+    let layer = IdempotencyLayer::new(scripted.clone())
         .lease(LEASE)
         .ttl(TTL)
         .store_timeout(STORE_TIMEOUT)
         .max_response_bytes(MAX_RESPONSE_BYTES);
     let detached = layer.detached();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let app = server.router().layer(layer);
-    tokio::spawn(async { axum::serve(listener, app).await.unwrap() });
+    let address = support::serve(server.router().layer(layer)).await;
     // What is there before any client.
     let tasks = Handle::current().metrics().num_alive_tasks();
     let memory = resident();
@@ -132,7 +131,7 @@ async fn run(options: &Options) -> Vec<String> {
     if detached.wait(LEASE * 4).await.is_err() {
         seen.violated(format!("{detached:?} after {:?}", LEASE * 4));
     }
-    let base = wait_for_base(&store, tasks, &detached).await;
+    let base = wait_for_base(&scripted.memory, tasks, &detached).await;
     if let Err(rule) = base {
         seen.violated(rule);
     }
@@ -203,13 +202,13 @@ async fn make_outages(seed: u64, store: Arc<Outages>, count: Arc<AtomicUsize>) {
         sleep(Duration::from_millis(random.within(200..600))).await;
         count.fetch_add(1, Ordering::Relaxed);
         let of_begin = random.is_one_in(8);
-        let how = match random.within(0..4) {
-            0 => How::FailBefore,
-            1 => How::FailAfter,
-            2 => How::HangBefore,
-            _ => How::HangAfter,
+        let fault = match random.within(0..4) {
+            0 => Fault::Fail(StoreErrorKind::Unavailable),
+            1 => Fault::FailAfter(StoreErrorKind::Unavailable),
+            2 => Fault::Hang,
+            _ => Fault::HangAfter,
         };
-        store.set(Some(Outage { how, of_begin }));
+        store.set(Some(Outage { fault, of_begin }));
         let length = if of_begin { 20..80 } else { 50..250 };
         sleep(Duration::from_millis(random.within(length))).await;
         store.set(None);
@@ -230,11 +229,15 @@ async fn measure_stalls(store: Arc<Outages>) {
 }
 
 /// Waits until the store is empty and no task is left over.
-async fn wait_for_base(store: &Outages, tasks: usize, detached: &Detached) -> Result<(), String> {
+async fn wait_for_base(
+    store: &MemoryStore,
+    tasks: usize,
+    detached: &Detached,
+) -> Result<(), String> {
     let start = Instant::now();
     loop {
         let alive = Handle::current().metrics().num_alive_tasks();
-        let (keys, bytes) = (store.inner.len(), store.inner.bytes());
+        let (keys, bytes) = (store.len(), store.bytes());
         if (keys, bytes, alive, detached.count()) == (0, 0, tasks, 0) {
             return Ok(());
         }

@@ -1,12 +1,9 @@
 //! The server: a handler that writes into a ledger, fails before it does, or dawdles.
 
-use std::collections::{HashMap, VecDeque};
-use std::future::Future;
+use std::collections::HashMap;
 use std::panic::panic_any;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
@@ -17,8 +14,8 @@ use axum::response::Response;
 use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use http_body::{Frame, SizeHint};
-use tokio::time::{Sleep, sleep};
+use support::{Frames, Piece};
+use tokio::time::sleep;
 
 use crate::plan::{self, FRAME, Failure, Plan};
 
@@ -55,10 +52,13 @@ impl Server {
     fn fail(&self, how: Failure) -> Response {
         let breaks = |size| {
             self.broken_bodies.fetch_add(1, Ordering::Relaxed);
-            let frame = Bytes::from_static(b"cut off");
-            Response::new(Body::new(
-                Frames::new(&frame, usize::MAX, size).that_breaks(),
-            ))
+            let pieces = [
+                Piece::Pend,
+                Piece::Data("cut off"),
+                Piece::Pend,
+                Piece::Break,
+            ];
+            Response::new(Body::new(Frames::unknown(pieces).that_promises(size)))
         };
         match how {
             Failure::Panic => {
@@ -102,10 +102,7 @@ async fn operate(
     let bytes = Bytes::from(plan.body.write(operation, entry));
     let body = match plan.body {
         plan::Body::Exact(_) => Body::from(bytes),
-        plan::Body::Frames(_) => {
-            let frames = Frames::new(&bytes, FRAME, None);
-            Body::new(frames.that_pauses(plan.before_end))
-        }
+        plan::Body::Frames(_) => Body::new(frames(&bytes, plan.before_end)),
     };
     let mut response = answer(StatusCode::CREATED, body);
     response.headers_mut().insert("x-entry", entry.into());
@@ -118,71 +115,16 @@ fn answer(status: StatusCode, body: Body) -> Response {
     response
 }
 
-/// A body that comes in frames, one each time that it is woken, and may break at its end.
-struct Frames {
-    frames: VecDeque<Bytes>,
-    size: Option<u64>,
-    breaks: bool,
-    yielded: bool,
-    /// Before the last frame.
-    pause: Option<Pin<Box<Sleep>>>,
-}
-
-impl Frames {
-    fn new(bytes: &Bytes, frame: usize, size: Option<u64>) -> Self {
-        let chunks = bytes.chunks(frame);
-        Self {
-            frames: chunks.map(|chunk| bytes.slice_ref(chunk)).collect(),
-            size,
-            breaks: false,
-            yielded: false,
-            pause: None,
+/// A body that comes in frames, one each time that it is woken, and pauses before the last.
+fn frames(bytes: &Bytes, pause: Duration) -> Frames {
+    let chunks: Vec<_> = bytes.chunks(FRAME).collect();
+    let mut pieces = Vec::new();
+    for (n, chunk) in chunks.iter().enumerate() {
+        if n + 1 == chunks.len() && !pause.is_zero() {
+            pieces.push(Piece::Until(Box::pin(sleep(pause))));
         }
+        pieces.extend([Piece::Pend, Piece::Bytes(bytes.slice_ref(chunk))]);
     }
-
-    fn that_breaks(self) -> Self {
-        Self {
-            breaks: true,
-            ..self
-        }
-    }
-
-    fn that_pauses(self, time: Duration) -> Self {
-        Self {
-            pause: (!time.is_zero()).then(|| Box::pin(sleep(time))),
-            ..self
-        }
-    }
-}
-
-impl http_body::Body for Frames {
-    type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.frames.len() == 1 {
-            if let Some(pause) = &mut self.pause {
-                ready!(pause.as_mut().poll(context));
-                self.pause = None;
-            }
-        }
-        self.yielded = !self.yielded;
-        if self.yielded {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(match self.frames.pop_front() {
-            Some(frame) => Some(Ok(Frame::data(frame))),
-            None if std::mem::take(&mut self.breaks) => Some(Err("the body broke".into())),
-            None => None,
-        })
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.size
-            .map_or_else(SizeHint::default, SizeHint::with_exact)
-    }
+    pieces.push(Piece::Pend);
+    Frames::unknown(pieces)
 }

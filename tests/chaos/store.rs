@@ -1,4 +1,4 @@
-//! A memory store with outages.
+//! Outages of a memory store.
 //!
 //! An outage of `renew`, `complete` and `release` that is shorter than a lease breaks no promise. One
 //! of `begin` does: the layer fails open, so a handler may run twice. The keys of the requests that
@@ -6,18 +6,16 @@
 //! machine stood still.
 
 use std::collections::{HashMap, HashSet};
-use std::future::{Future, pending};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::plan::{LEASE, TTL};
-use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, StoreErrorKind};
-use tower_idempotency::{MemoryStore, RecordKey, Store, StoreError};
+use support::{Call, Director, Fault, Reply, Step};
+use tower_idempotency::RecordKey;
 
 #[derive(Default)]
 pub(crate) struct Outages {
-    pub(crate) inner: MemoryStore,
     outage: Mutex<Option<Outage>>,
     pub(crate) failed_calls: AtomicUsize,
     keys: Mutex<HashMap<RecordKey, Known>>,
@@ -39,48 +37,14 @@ enum Known {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Outage {
-    pub(crate) how: How,
+    pub(crate) fault: Fault,
     /// Whether claims fail, too.
     pub(crate) of_begin: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum How {
-    FailBefore,
-    FailAfter,
-    HangBefore,
-    HangAfter,
 }
 
 impl Outages {
     pub(crate) fn set(&self, outage: Option<Outage>) {
         *self.outage.lock().unwrap() = outage;
-    }
-
-    async fn take<T>(
-        &self,
-        is_begin: bool,
-        key: &RecordKey,
-        step: impl Future<Output = Result<T, StoreError>>,
-    ) -> Result<T, StoreError> {
-        let outage = *self.outage.lock().unwrap();
-        let Some(outage) = outage.filter(|outage| outage.of_begin || !is_begin) else {
-            return step.await;
-        };
-        self.failed_calls.fetch_add(1, Ordering::Relaxed);
-        if is_begin {
-            self.exposed.lock().unwrap().insert(*key);
-        }
-        match outage.how {
-            How::FailBefore => {}
-            How::FailAfter => drop(step.await?),
-            How::HangBefore => return pending().await,
-            How::HangAfter => {
-                drop(step.await?);
-                return pending().await;
-            }
-        }
-        Err(StoreErrorKind::Unavailable.into())
     }
 
     pub(crate) fn is_exposed(&self, key: &RecordKey) -> bool {
@@ -121,70 +85,36 @@ impl Outages {
     }
 }
 
-impl Store for Outages {
-    async fn begin(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        lease: Duration,
-    ) -> Result<Begin, StoreError> {
-        let step = async {
-            let begun = self.inner.begin(key, claim, lease).await;
-            if matches!(begun, Ok(Begin::Started)) {
-                self.claimed(key);
-            }
-            begun
-        };
-        self.take(true, key, step).await
+impl Director for Outages {
+    fn fault(&self, step: &Step<'_>) -> Option<Fault> {
+        let is_begin = step.call == Call::Begin;
+        let outage = *self.outage.lock().unwrap();
+        let outage = outage.filter(|outage| outage.of_begin || !is_begin)?;
+        self.failed_calls.fetch_add(1, Ordering::Relaxed);
+        if is_begin {
+            self.exposed.lock().unwrap().insert(*step.key);
+        }
+        Some(outage.fault)
     }
 
-    async fn complete(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        record: &Record,
-        ttl: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let step = async {
-            // The time before the step, so that the record ends no earlier than it is known to.
-            let now = Instant::now();
-            let held = self.inner.complete(key, owner, record, ttl).await;
-            if matches!(held, Ok(Ownership::Held)) {
-                let known = Known::Completed(now);
-                self.keys.lock().unwrap().insert(*key, known);
+    fn taken(&self, step: &Step<'_>, reply: Reply<'_>) {
+        if !reply.is_held() {
+            return;
+        }
+        match step.call {
+            Call::Begin => self.claimed(step.key),
+            Call::Complete => {
+                // The time before the step, so that the record ends no earlier than it is known to.
+                let known = Known::Completed(step.at);
+                self.keys.lock().unwrap().insert(*step.key, known);
             }
-            held
-        };
-        self.take(false, key, step).await
-    }
-
-    async fn renew(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        lease: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let step = async {
-            let now = Instant::now();
-            let held = self.inner.renew(key, owner, lease).await;
-            if matches!(held, Ok(Ownership::Held)) {
-                if let Some(Known::Claimed(known)) = self.keys.lock().unwrap().get_mut(key) {
-                    *known = now;
+            Call::Renew => {
+                let mut keys = self.keys.lock().unwrap();
+                if let Some(Known::Claimed(known)) = keys.get_mut(step.key) {
+                    *known = step.at;
                 }
             }
-            held
-        };
-        self.take(false, key, step).await
-    }
-
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        let step = async {
-            let held = self.inner.release(key, owner).await;
-            if matches!(held, Ok(Ownership::Held)) {
-                self.keys.lock().unwrap().remove(key);
-            }
-            held
-        };
-        self.take(false, key, step).await
+            Call::Release => drop(self.keys.lock().unwrap().remove(step.key)),
+        }
     }
 }

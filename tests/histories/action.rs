@@ -1,7 +1,10 @@
 //! The actions that a history is made of, and how they are drawn.
 
+use std::time::Duration;
+
 use proptest::collection::vec;
 use proptest::prelude::*;
+use support::{Call, Fault};
 use tower_idempotency::store::StoreErrorKind;
 
 use crate::script::{Answer, BodyEnd, BodyScript, Ending, Nap, Script, Sizing, UploadKind};
@@ -29,7 +32,7 @@ pub(crate) enum Action {
     /// The process stands still for more than a lease, and every lease is lost.
     Freeze,
     /// The next calls of one method of the store go wrong.
-    Fail { step: Step, fault: Fault, times: u8 },
+    Fail { call: Call, fault: Fault, times: u8 },
     /// The store loses all it has.
     Forget,
 }
@@ -40,32 +43,6 @@ pub(crate) enum Time {
     Third,
     Lease,
     Ttl,
-}
-
-/// A method of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Begin,
-    Complete,
-    Renew,
-    Release,
-}
-
-/// What goes wrong with a call of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// An error, and the step is not taken.
-    FailBefore(StoreErrorKind),
-    /// An error, but the step is taken.
-    FailAfter,
-    /// No answer, and the step is not taken.
-    HangBefore,
-    /// No answer, but the step is taken.
-    HangAfter,
-    /// The step is said to be taken, but is not.
-    Lie,
-    /// The answer comes late, but in time.
-    Slow(u16),
 }
 
 /// Draws a history.
@@ -81,8 +58,8 @@ fn action() -> impl Strategy<Value = Action> {
         4 => any::<u8>().prop_map(Action::Read),
         2 => Just(Action::Yield),
         6 => time().prop_map(Action::Wait),
-        4 => (step(), fault(), prop_oneof![4 => Just(1_u8), 1 => Just(2), 1 => Just(40)])
-            .prop_map(|(step, fault, times)| Action::Fail { step, fault, times }),
+        4 => (call(), fault(), prop_oneof![4 => Just(1_u8), 1 => Just(2), 1 => Just(40)])
+            .prop_map(|(call, fault, times)| Action::Fail { call, fault, times }),
         1 => prop_oneof![Just(Action::Freeze), Just(Action::Forget)],
     ]
 }
@@ -187,12 +164,12 @@ fn time() -> impl Strategy<Value = Time> {
     ]
 }
 
-fn step() -> impl Strategy<Value = Step> {
+fn call() -> impl Strategy<Value = Call> {
     prop_oneof![
-        Just(Step::Begin),
-        Just(Step::Complete),
-        Just(Step::Renew),
-        Just(Step::Release),
+        Just(Call::Begin),
+        Just(Call::Complete),
+        Just(Call::Renew),
+        Just(Call::Release),
     ]
 }
 
@@ -202,11 +179,12 @@ fn fault() -> impl Strategy<Value = Fault> {
             Just(StoreErrorKind::Unavailable),
             Just(StoreErrorKind::Full),
             Just(StoreErrorKind::Corrupt),
-        ].prop_map(Fault::FailBefore),
-        2 => Just(Fault::FailAfter),
-        2 => Just(Fault::HangBefore),
+        ].prop_map(Fault::Fail),
+        2 => Just(Fault::FailAfter(StoreErrorKind::Unavailable)),
+        2 => Just(Fault::Hang),
         2 => Just(Fault::HangAfter),
         1 => Just(Fault::Lie),
-        2 => prop_oneof![Just(100_u16), Just(300)].prop_map(Fault::Slow),
+        2 => prop_oneof![Just(100), Just(300)]
+            .prop_map(|millis| Fault::Late(Duration::from_millis(millis))),
     ]
 }

@@ -1,12 +1,12 @@
-//! What is known of a claim, and what excuses it from the rules.
+//! What is known of a claim, and what excuses it from keeping to the rules.
 
 use std::time::Duration;
 
+use support::{Call, Fault};
 use tokio::time::Instant;
 use tower_idempotency::RecordKey;
 use tower_idempotency::store::{Fingerprint, Record, StoreErrorKind};
 
-use crate::action::{Fault, Step};
 use crate::script::{STORE_TIMEOUT, TTL};
 
 /// Whoever asked the store for a key.
@@ -15,8 +15,8 @@ pub(crate) struct Claimant {
     pub(crate) client: Option<usize>,
     pub(crate) told: Option<Told>,
     pub(crate) claimed: bool,
-    /// Faults, each with its step, except those that were only slow.
-    pub(crate) faults: Vec<(Step, Fault)>,
+    /// Faults by the call that they met, without those that were only slow.
+    pub(crate) faults: Vec<(Call, Fault)>,
     pub(crate) slow: Duration,
     /// The process stood still, or the store forgot, while the key was claimed.
     pub(crate) uprooted: bool,
@@ -47,18 +47,23 @@ impl Completion {
 }
 
 impl Claimant {
-    /// Returns whether the claim may be lost although the layer did all that it should.
+    /// Tells whether the claim may be lost although the layer did all that it should.
     pub(crate) fn is_excused(&self) -> bool {
-        let count = |of: &[Step]| self.faults.iter().filter(|(s, _)| of.contains(s)).count();
-        let gave_up = |(step, fault): &(Step, Fault)| {
-            *step != Step::Begin && *fault == Fault::FailBefore(StoreErrorKind::Corrupt)
+        let count = |of: &[Call]| {
+            self.faults
+                .iter()
+                .filter(|(call, _)| of.contains(call))
+                .count()
+        };
+        let gave_up = |(call, fault): &(Call, Fault)| {
+            *call != Call::Begin && *fault == Fault::Fail(StoreErrorKind::Corrupt)
         };
         self.uprooted
             || !self.claimed
             || self.faults.iter().any(|(_, fault)| *fault == Fault::Lie)
             // A lease outlives one renewal that fails, and a settlement is tried again.
-            || count(&[Step::Renew]) > 1
-            || count(&[Step::Complete, Step::Release]) > 2
+            || count(&[Call::Renew]) > 1
+            || count(&[Call::Complete, Call::Release]) > 2
             || self.faults.iter().any(gave_up)
     }
 
@@ -66,17 +71,17 @@ impl Claimant {
         self.completed.is_some() || self.released
     }
 
-    /// Returns whether the store failed to claim or to settle, as far as the layer can know.
+    /// Tells whether the store failed to claim or to settle, as far as the layer can tell.
     pub(crate) fn has_failed(&self) -> bool {
         let mut faults = self.faults.iter();
-        faults.any(|(step, _)| *step != Step::Renew) || self.slow >= STORE_TIMEOUT || self.uprooted
+        faults.any(|(call, _)| *call != Call::Renew) || self.slow >= STORE_TIMEOUT || self.uprooted
     }
 
     pub(crate) fn was_refused_for_room(&self) -> bool {
         self.faults.contains(&NO_ROOM)
     }
 
-    /// Returns whether nothing went wrong with this claim but that its record once had no room.
+    /// Tells whether nothing else befell this claim than that its record once had no room.
     pub(crate) fn was_only_refused_for_room(&self) -> bool {
         self.faults == [NO_ROOM] && self.slow < STORE_TIMEOUT && !self.uprooted
     }
@@ -90,4 +95,4 @@ impl Claimant {
     }
 }
 
-const NO_ROOM: (Step, Fault) = (Step::Complete, Fault::FailBefore(StoreErrorKind::Full));
+const NO_ROOM: (Call, Fault) = (Call::Complete, Fault::Fail(StoreErrorKind::Full));

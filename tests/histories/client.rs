@@ -6,23 +6,23 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use http_body::Body;
+use support::{Broken, Failure, Frames, Handler, keyed};
 use tower::Service;
 use tower_idempotency::store::Record;
 use tower_idempotency::{
     CallerId, Idempotency, IdempotencyKey, NotKept, Outcome, RecordKey, ResponseBody,
 };
 
-use crate::bodies::{ScriptedBody, Upload};
+use crate::bodies;
 use crate::claim::Told;
-use crate::handler::Handler;
-use crate::script::{BodyEnd, Broken, Ending, Sizing, Verdict};
-use crate::store::FaultyStore;
-use crate::world::{Call, CollectMap, Run, World, fingerprint};
+use crate::script::{BodyEnd, Ending, Plan, Sizing, Verdict};
+use crate::store::Store;
+use crate::world::{CollectMap, Run, World, fingerprint};
 
-pub(crate) type Stack = Idempotency<Handler, Arc<FaultyStore>>;
-type Calling = Pin<Box<<Stack as Service<Request<Upload>>>::Future>>;
+pub(crate) type Stack = Idempotency<Handler, Store>;
+type Calling = Pin<Box<<Stack as Service<Request<Frames>>>::Future>>;
 
 /// Put into a request, so that the handler can tell who sent it.
 #[derive(Clone, Copy)]
@@ -39,7 +39,7 @@ pub(crate) struct Client {
 }
 
 struct Reading {
-    body: Pin<Box<ResponseBody<ScriptedBody>>>,
+    body: Pin<Box<ResponseBody<Frames>>>,
     promised: Option<u64>,
     bytes: Vec<u8>,
     saw_trailers: bool,
@@ -55,14 +55,12 @@ enum Source {
 }
 
 impl Client {
-    pub(crate) fn request(number: usize, key: u8, target: u8, call: Call) -> Request<Upload> {
-        let mut request = Request::post(TARGETS[usize::from(target)])
-            .header("x-api-key", "caller")
-            .header("idempotency-key", format!("key-{key}"))
-            .body(Upload::new(call.upload))
-            .unwrap();
+    pub(crate) fn request(number: usize, key: u8, target: u8, plan: Plan) -> Request<Frames> {
+        let (target, key) = (TARGETS[usize::from(target)], format!("key-{key}"));
+        let upload = bodies::upload(plan.upload);
+        let mut request = keyed(Method::POST, target, "caller", &key, upload);
         request.extensions_mut().insert(ClientNumber(number));
-        request.extensions_mut().insert(call);
+        request.extensions_mut().insert(plan);
         request
     }
 
@@ -71,7 +69,7 @@ impl Client {
         target: u8,
         world: Arc<World>,
         driver: &Arc<Mutex<Waker>>,
-        calling: <Stack as Service<Request<Upload>>>::Future,
+        calling: <Stack as Service<Request<Frames>>>::Future,
     ) -> Self {
         Self {
             number,
@@ -118,7 +116,7 @@ impl Client {
         match polled {
             Ok(Poll::Pending) => self.calling = Some(calling),
             Ok(Poll::Ready(Ok(response))) => self.received(response),
-            Ok(Poll::Ready(Err(Broken))) => {
+            Ok(Poll::Ready(Err(Failure(_)))) => {
                 let rule = "the call failed, but not the handler";
                 self.expect_run(rule, |run| matches!(run.script.ending, Ending::Error));
             }
@@ -214,7 +212,7 @@ impl Client {
         })
     }
 
-    fn received(&mut self, response: Response<ResponseBody<ScriptedBody>>) {
+    fn received(&mut self, response: Response<ResponseBody<Frames>>) {
         let (parts, body) = response.into_parts();
         let outcome = Outcome::of(&parts.extensions);
         self.outcome = Some(outcome);

@@ -1,95 +1,36 @@
-//! The inner service: follows a script, and sees to it that it is called as a Tower service may be.
+//! The handler, which follows a script, and what it did.
 
-use std::future::{Future, poll_fn};
 use std::panic::panic_any;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use http::{Request, Response};
-use http_body::Body;
-use tower::Service;
+use http::Response;
+use support::{Broken, Failure, Handler, read};
 use tower_idempotency::store::Fingerprint;
-use tower_idempotency::{IdempotencyKey, RequestBody};
+use tower_idempotency::{DoNotKeep, IdempotencyKey, RecordKey};
 
-use crate::bodies::{ScriptedBody, Upload};
+use crate::bodies;
+use crate::claim::Told;
 use crate::client::{self, ClientNumber};
-use crate::script::{Broken, Ending, Nap};
-use crate::world::{Call, World};
+use crate::script::{Ending, Nap, Plan, UploadKind};
+use crate::world::{Run, World};
 
-/// A service that must be polled ready before each call, on the very instance that is called.
-pub(crate) struct Handler {
-    world: Arc<World>,
-    ready: Option<Reserved>,
-    polls: u8,
-}
-
-impl Handler {
-    pub(crate) fn new(world: Arc<World>) -> Self {
-        Self {
-            world,
-            ready: None,
-            polls: 0,
-        }
-    }
-}
-
-impl Clone for Handler {
-    fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.world))
-    }
-}
-
-/// What a service has taken to be ready, such as a permit.
-struct Reserved(Arc<World>);
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        self.0.state().reserved -= 1;
-    }
-}
-
-impl Service<Request<RequestBody<Upload>>> for Handler {
-    type Response = Response<ScriptedBody>;
-    type Error = Broken;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<ScriptedBody>, Broken>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Broken>> {
-        self.polls += 1;
-        if self.polls == 1 {
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        if self.ready.is_none() {
-            self.world.state().reserved += 1;
-            self.ready = Some(Reserved(Arc::clone(&self.world)));
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<RequestBody<Upload>>) -> Self::Future {
-        let world = Arc::clone(&self.world);
-        let reserved = self.ready.take();
-        if reserved.is_none() {
-            world.violated("the inner service was called when it was not ready".to_owned());
-        }
+/// A handler that tells the world of its runs.
+pub(crate) fn handler(world: Arc<World>) -> Handler {
+    let handler = Handler::new(move |_, request| {
+        let world = Arc::clone(&world);
         let (parts, upload) = request.into_parts();
         let ClientNumber(client) = *parts.extensions.get().unwrap();
-        let call: Call = parts.extensions.get::<Call>().unwrap().clone();
+        let plan: Plan = parts.extensions.get::<Plan>().unwrap().clone();
         if parts.extensions.get::<IdempotencyKey>().is_none() {
             world.violated("the handler does not find the key".to_owned());
         }
         let key = client::record_key(&parts.headers);
         let fingerprint = Fingerprint::new(&parts.method, &parts.uri);
-        let run = world.run(client, key, fingerprint, call.clone());
-        Box::pin(async move {
-            let _reserved = reserved;
-            let script = call.script;
+        let run = world.run(client, key, fingerprint, plan.clone());
+        async move {
+            let script = plan.script;
             if script.reads_upload {
-                let mut upload = pin!(upload);
-                while let Some(Ok(_)) = poll_fn(|context| upload.as_mut().poll_frame(context)).await
-                {
-                }
+                read(upload).await;
             }
             for _ in 0..script.yields {
                 tokio::task::yield_now().await;
@@ -99,19 +40,82 @@ impl Service<Request<RequestBody<Upload>>> for Handler {
             }
             world.run_is_over(run);
             match &script.ending {
-                Ending::Error => Err(Broken),
+                Ending::Error => Err(Failure("the handler fails")),
                 Ending::Panic => panic_any(Broken),
                 Ending::Answer(answer) => {
-                    let mut response = Response::new(ScriptedBody::new(&answer.body, run));
+                    let mut response = Response::new(bodies::response(&answer.body, run));
                     *response.status_mut() = answer.status.try_into().unwrap();
                     *response.headers_mut() = answer.headers(run);
                     if answer.do_not_keep {
-                        let extensions = response.extensions_mut();
-                        extensions.insert(tower_idempotency::DoNotKeep);
+                        response.extensions_mut().insert(DoNotKeep);
                     }
                     Ok(response)
                 }
             }
-        })
+        }
+    });
+    handler.that_pends()
+}
+
+impl World {
+    /// Begins a run, and says which it is.
+    fn run(&self, client: usize, key: RecordKey, fingerprint: Fingerprint, plan: Plan) -> usize {
+        let state = &mut *self.state();
+        let id = state.runs.len();
+        if state.gone.contains(&client) {
+            let rule = format!("run {id} began although its client had left");
+            state.violations.push(rule);
+        }
+        let last = state.last_told.take().filter(|(told, _)| *told == key);
+        let Some((_, owner)) = last else {
+            state.violations.push(format!("run {id} without asking"));
+            return id;
+        };
+        let claim = &state.owners[&owner];
+        match claim.told.clone() {
+            // A store that fails, or lies, lets the handler run.
+            Some(Told::Failure) => {}
+            Some(Told::Started) if !claim.claimed => {}
+            Some(Told::Started) => {
+                for (other, run) in state.runs.iter().enumerate() {
+                    if run.key != key {
+                        continue;
+                    }
+                    let claim = &state.owners[&run.owner];
+                    let rule = if claim.is_excused() {
+                        continue;
+                    } else if let Some(completion) = &claim.completed {
+                        completion.is_live().then_some("is kept")
+                    } else {
+                        (!claim.released).then_some("is not over")
+                    };
+                    if let Some(rule) = rule {
+                        let rule = format!("run {id} although run {other} of its key {rule}");
+                        state.violations.push(rule);
+                        break;
+                    }
+                }
+            }
+            told => {
+                let rule = format!("run {id} although the store said {told:?}");
+                state.violations.push(rule);
+            }
+        }
+        state.runs.push(Run {
+            client,
+            key,
+            fingerprint,
+            owner,
+            upload_is_broken: plan.script.reads_upload && plan.upload == UploadKind::Broken,
+            script: plan.script,
+            is_over: false,
+        });
+        id
+    }
+
+    fn run_is_over(&self, run: usize) {
+        if let Some(run) = self.state().runs.get_mut(run) {
+            run.is_over = true;
+        }
     }
 }

@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex};
 use std::task::Waker;
 use std::time::Duration;
 
+use support::Handler;
 use tower::{Layer, Service};
 use tower_idempotency::{Detached, IdempotencyLayer, Outcome};
 
 use crate::action::{Action, Time};
 use crate::client::{Client, Stack, record_key};
-use crate::handler::Handler;
+use crate::handler::handler;
 use crate::script::{
-    Answer, BodyEnd, BodyScript, Ending, LEASE, MAX_RESPONSE_BYTES, Nap, STORE_TIMEOUT, Script,
-    Sizing, TTL, UploadKind,
+    LEASE, MAX_RESPONSE_BYTES, Nap, Plan, STORE_TIMEOUT, Script, Sizing, TTL, UploadKind,
 };
-use crate::store::FaultyStore;
-use crate::world::{Call, Tally, World};
+use crate::store::Store;
+use crate::world::{Tally, World};
 
 /// Plays a history on a runtime of its own, whose clock moves only when the history says so.
 pub(crate) fn play(actions: &[Action]) -> Result<Tally, String> {
@@ -38,7 +38,7 @@ pub(crate) fn play(actions: &[Action]) -> Result<Tally, String> {
 
 struct Player {
     world: Arc<World>,
-    store: Arc<FaultyStore>,
+    handler: Handler,
     stack: Stack,
     detached: Detached,
     clients: Vec<Client>,
@@ -47,18 +47,19 @@ struct Player {
 
 impl Player {
     fn new() -> Self {
-        let world = Arc::<World>::default();
-        let store = Arc::new(FaultyStore::new(Arc::clone(&world)));
-        let layer = IdempotencyLayer::new(Arc::clone(&store))
+        let store = Store::new(World::default());
+        let world = Arc::clone(&store.director);
+        let handler = handler(Arc::clone(&world));
+        let layer = IdempotencyLayer::new(store)
             .lease(LEASE)
             .ttl(TTL)
             .store_timeout(STORE_TIMEOUT)
             .max_response_bytes(MAX_RESPONSE_BYTES);
         Self {
             detached: layer.detached(),
-            stack: layer.layer(Handler::new(Arc::clone(&world))),
+            stack: layer.layer(handler.clone()),
+            handler,
             world,
-            store,
             clients: Vec::new(),
             waker: Arc::new(Mutex::new(Waker::noop().clone())),
         }
@@ -98,15 +99,15 @@ impl Player {
                 self.world.froze();
                 tokio::time::advance(LEASE + Duration::from_secs(1)).await;
             }
-            Action::Fail { step, fault, times } => self.world.inject(*step, *fault, *times),
-            Action::Forget => self.store.forget(),
+            Action::Fail { call, fault, times } => self.world.inject(*call, *fault, *times),
+            Action::Forget => self.world.forget(),
         }
     }
 
     async fn start(&mut self, key: u8, target: u8, upload: UploadKind, script: Script) {
         let number = self.clients.len();
-        let call = Call { script, upload };
-        let request = Client::request(number, key, target, call);
+        let plan = Plan { script, upload };
+        let request = Client::request(number, key, target, plan);
         let ready = poll_fn(|context| self.stack.poll_ready(context)).await;
         if ready.is_err() {
             self.world.violated("the handler is never unready".into());
@@ -148,7 +149,7 @@ impl Player {
     async fn end(mut self) -> Result<Tally, String> {
         self.world.mend();
         self.finish().await?;
-        self.world.check_the_end();
+        self.world.check_the_end(self.handler.reserved());
         self.verdict()?;
 
         // Every key can be used again: at once, or after a lease where a claim was left to itself.
@@ -159,7 +160,7 @@ impl Player {
             for key in 0..2 {
                 let name = Client::request(0, key, 0, probe());
                 if self.world.may_be_stuck(record_key(name.headers())) == stuck {
-                    let Call { script, upload } = probe();
+                    let Plan { script, upload } = probe();
                     self.start(key, 0, upload, script).await;
                     self.finish().await?;
                     let last = self.clients.last().and_then(|client| client.outcome);
@@ -171,7 +172,7 @@ impl Player {
         }
 
         self.wait(TTL + Duration::from_secs(2)).await;
-        let store = self.store.inner();
+        let store = self.world.memory.lock().unwrap().clone();
         if (store.len(), store.bytes()) != (0, 0) {
             return Err(format!("after the ttl there is still {store:?}"));
         }
@@ -216,27 +217,9 @@ impl Player {
 }
 
 /// A request that finds out whether its key is free.
-fn probe() -> Call {
-    let body = BodyScript {
-        sizing: Sizing::Exact,
-        frames: vec![4],
-        nap: Nap::None,
-        end: BodyEnd::Whole,
-    };
-    let answer = Answer {
-        status: 200,
-        do_not_keep: false,
-        binary: false,
-        body,
-    };
-    let script = Script {
-        reads_upload: false,
-        yields: 0,
-        nap: Nap::None,
-        ending: Ending::Answer(answer),
-    };
-    Call {
-        script,
+fn probe() -> Plan {
+    Plan {
+        script: Script::answering(Nap::None, 200, Sizing::Exact, vec![4]),
         upload: UploadKind::Empty,
     }
 }

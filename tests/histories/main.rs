@@ -1,7 +1,7 @@
 //! Random histories against the real layer: clients that leave, a store that fails, time that jumps.
 //!
-//! `HISTORIES=100000 cargo test --test histories` plays more of them, and
-//! `HISTORY_SEED=<seed> cargo test --test histories` plays the one that a failure names again.
+//! `HISTORIES=100000 cargo test -p histories` plays more of them, and
+//! `HISTORY_SEED=<seed> cargo test -p histories` plays the one that a failure names again.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod action;
@@ -23,8 +23,8 @@ use std::thread;
 
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
+use support::Broken;
 
-use self::script::Broken;
 use self::world::Tally;
 
 #[test]
@@ -88,7 +88,7 @@ fn play(seed: u64, tally: &Mutex<Tally>) {
         let count = actions.len();
         panic!(
             "{rule}\nafter {count} actions:{lines}\n\
-             Again: HISTORY_SEED={seed} cargo test --test histories"
+             Again: HISTORY_SEED={seed} cargo test -p histories"
         );
     }
 }

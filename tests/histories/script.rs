@@ -94,6 +94,27 @@ pub(crate) enum Verdict {
 }
 
 impl Script {
+    /// Answers after a nap with this status and this body, and otherwise does nothing of note.
+    pub(crate) fn answering(nap: Nap, status: u16, sizing: Sizing, frames: Vec<u8>) -> Self {
+        let body = BodyScript {
+            sizing,
+            frames,
+            nap: Nap::None,
+            end: BodyEnd::Whole,
+        };
+        Self {
+            reads_upload: false,
+            yields: 0,
+            nap,
+            ending: Ending::Answer(Answer {
+                status,
+                do_not_keep: false,
+                binary: false,
+                body,
+            }),
+        }
+    }
+
     pub(crate) fn answer(&self) -> Option<&Answer> {
         match &self.ending {
             Ending::Answer(answer) => Some(answer),
@@ -226,6 +247,9 @@ pub(crate) enum UploadKind {
     Stuck,
 }
 
-/// What a scripted body, upload or handler fails with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Broken;
+/// What a client sends, and what the handler does if it gets that.
+#[derive(Clone)]
+pub(crate) struct Plan {
+    pub(crate) script: Script,
+    pub(crate) upload: UploadKind,
+}

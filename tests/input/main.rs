@@ -1,7 +1,6 @@
 //! Bad input: properties that hold for any, and the seeds and finds of the fuzz targets.
 //!
 //! The checks are shared with the fuzz targets in `fuzz/`, which look for worse input for longer.
-#![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 #![allow(unreachable_pub, reason = "shared with the fuzz targets")]
 

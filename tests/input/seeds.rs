@@ -6,7 +6,7 @@ use crate::check;
 
 fn each(target: &str, check: impl Fn(&[u8])) {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/seeds")
+        .join("../../fuzz/seeds")
         .join(target);
     let seeds: Vec<_> = std::fs::read_dir(seeds).unwrap().collect();
     assert!(!seeds.is_empty());
@@ -46,6 +46,6 @@ fn the_record_seeds_hold() {
 #[test]
 fn the_request_seeds_hold() {
     each("request", |text| {
-        check::request::check(&check::request::parse(text).unwrap());
+        check::request::check(&check::input::parse(text).unwrap());
     });
 }

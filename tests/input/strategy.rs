@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use crate::check;
-use crate::check::request::Input;
+use crate::check::input::Input;
 use crate::check::script::{Play, Script};
 
 type Fields = Vec<(HeaderName, HeaderValue)>;

@@ -90,7 +90,7 @@ const UPLOADS: [Upload; 9] = [
     },
     Upload {
         what: "half of what the body says",
-        body: || Frames::short(["12345"], 10),
+        body: || Frames::unknown(["12345"]).that_promises(Some(10)),
         content_length: None,
         breaks_by: [true, true],
     },

@@ -1,4 +1,6 @@
 //! The store of the model: one key, and the rules of the `Store` trait.
+//!
+//! Not the scripted store of the other suites: this one is a value that is copied and compared.
 
 use crate::mutation::Mutation;
 

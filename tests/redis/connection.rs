@@ -3,21 +3,14 @@
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use support::entry::{MINUTE, claim};
 use tokio::net::TcpListener;
 use tokio::time::{Instant, sleep};
-use tower_idempotency::store::{
-    Begin, Claim, Fingerprint, Owner, Ownership, RecordKey, Store, StoreErrorKind,
-};
+use tower_idempotency::store::{Begin, Ownership, RecordKey, Store, StoreErrorKind};
 use tower_idempotency::{RedisStore, StoreError};
 
 use crate::cluster_support::process;
 use crate::server::{AnyServer, Server};
-
-const MINUTE: Duration = Duration::from_secs(60);
-
-fn claim() -> Claim {
-    Claim::new(Owner::new(), Fingerprint::from_bytes([1; 32]))
-}
 
 async fn begin(store: &RedisStore, key: u8) -> Result<Begin, StoreErrorKind> {
     let key = RecordKey::from_bytes([key; 32]);

@@ -2,8 +2,7 @@
 #![cfg(feature = "redis")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
-#[path = "../cluster_support/mod.rs"]
-mod cluster_support;
+use support::cluster as cluster_support;
 
 mod cluster;
 #[cfg(feature = "conformance")]

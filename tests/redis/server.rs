@@ -1,22 +1,14 @@
 //! A Redis server of a test's own, in a folder of its own.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::ops::{Deref, DerefMut};
 
 use redis::ConnectionLike;
 
-use crate::cluster_support::left_out;
-use crate::cluster_support::outage;
-use crate::cluster_support::process::{self, Process};
+use crate::cluster_support::daemon::Daemon;
+use crate::cluster_support::{left_out, process};
 
 /// A server that ends with the test.
-pub(crate) struct Server {
-    process: Option<Process>,
-    port: u16,
-    folder: PathBuf,
-    settings: Vec<String>,
-}
+pub(crate) struct Server(Daemon);
 
 impl Server {
     /// Starts a server, or says that the test is left out.
@@ -31,25 +23,24 @@ impl Server {
     }
 
     pub(crate) fn start_at(test: &str, port: u16, settings: &[&str]) -> Option<Self> {
-        if program().is_none() {
+        let Some(program) = program() else {
             left_out::say(test, "apt-get install redis-server, or run tests/run.sh");
             return None;
-        }
-        let folder = std::env::temp_dir().join(format!("idempotency-redis-{port}"));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut server = Self {
-            process: None,
-            port,
-            folder,
-            settings: settings.iter().map(|&setting| setting.to_owned()).collect(),
         };
-        server.run();
-        Some(server)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        let mut daemon = Daemon::new("redis", port);
+        let port = port.to_string();
+        let mut command = vec![program, "--port", &port, "--bind", "127.0.0.1"];
+        command.extend(["--save", "", "--dir", daemon.folder().to_str().unwrap()]);
+        command.extend(settings);
+        let command = command.into_iter().map(str::to_owned).collect();
+        let client = redis::Client::open(format!("redis://{}/", daemon.address())).unwrap();
+        daemon.start(command, move || {
+            let mut connection = client.get_connection();
+            connection
+                .as_mut()
+                .is_ok_and(ConnectionLike::check_connection)
+        });
+        Some(Self(daemon))
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,36 +52,19 @@ impl Server {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_connection().unwrap()
     }
+}
 
-    /// Ends the server as `kill -9` does.
-    pub(crate) fn kill(&mut self) {
-        self.process = None;
+impl Deref for Server {
+    type Target = Daemon;
+
+    fn deref(&self) -> &Daemon {
+        &self.0
     }
+}
 
-    /// Starts the server and waits until it answers.
-    pub(crate) fn run(&mut self) {
-        let port = self.port.to_string();
-        let mut command = vec![program().unwrap(), "--port", &port, "--bind", "127.0.0.1"];
-        command.extend(["--save", "", "--dir", self.folder.to_str().unwrap()]);
-        command.extend(self.settings.iter().map(String::as_str));
-        self.process = Some(Process::start(&command, &self.folder.join("log")));
-        let start = Instant::now();
-        let client = redis::Client::open(self.url()).unwrap();
-        while !client
-            .get_connection()
-            .is_ok_and(|mut c| c.check_connection())
-        {
-            assert!(
-                start.elapsed() < Duration::from_secs(30),
-                "the server does not answer: {:?}",
-                std::fs::read_to_string(self.folder.join("log"))
-            );
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    pub(crate) fn signal(&self, name: &str) {
-        self.process.as_ref().unwrap().signal(name);
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.0
     }
 }
 
@@ -115,31 +89,6 @@ impl AnyServer {
 
     pub(crate) fn url(&self) -> &str {
         &self.url
-    }
-}
-
-impl outage::Server for Server {
-    fn kill(&mut self) {
-        Server::kill(self);
-    }
-
-    fn start(&mut self) {
-        self.run();
-    }
-
-    fn stop(&mut self) {
-        self.signal("STOP");
-    }
-
-    fn resume(&mut self) {
-        self.signal("CONT");
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.process = None;
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -2,11 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
-#[path = "../cluster_support/mod.rs"]
-mod cluster_support;
+use support::{cluster as cluster_support, entry};
 
-#[cfg(any(feature = "postgres", feature = "sqlite"))]
-mod entry;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]

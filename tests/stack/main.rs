@@ -1,5 +1,4 @@
 //! The layer among others: each claim of `docs/placement.md` about where it belongs, a test each.
-#![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod callers;

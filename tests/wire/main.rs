@@ -1,5 +1,4 @@
 //! The layer as clients see it: real servers on loopback TCP, over HTTP/1.1 and HTTP/2.
-#![cfg(feature = "memory")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 mod bodies;

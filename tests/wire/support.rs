@@ -7,26 +7,26 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
+use ::support::{keyed, serve};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use http_body_util::BodyExt;
+use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client as Pool, Error as SendError};
 use hyper_util::rt::TokioExecutor;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tower_idempotency::{IdempotencyLayer, MemoryStore};
+
+pub(crate) use ::support::{Raw, soon, until};
 
 pub(crate) use self::clock::StoppedClock;
 pub(crate) use self::frames::{FrameSender, Frames, broken, data};
 
+pub(crate) type Answer = ::support::Answer<Bytes>;
 pub(crate) type Layer = IdempotencyLayer<MemoryStore>;
 
 pub(crate) fn layer() -> Layer {
@@ -47,10 +47,7 @@ impl Server {
         F: Future<Output = Response> + Send + 'static,
     {
         let (app, runs) = app(layer, handler);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let addr = listener.local_addr().unwrap();
-        // It ends with the runtime of its test.
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let addr = serve(app).await;
         Self { addr, runs }
     }
 
@@ -99,11 +96,8 @@ impl Client {
 
     /// Makes a POST with this key, from one and the same caller.
     pub(crate) fn request(&self, key: &str, body: impl Into<Body>) -> Request {
-        Request::post(format!("http://{}/", self.addr))
-            .header("x-api-key", "secret")
-            .header("idempotency-key", key)
-            .body(body.into())
-            .unwrap()
+        let uri = format!("http://{}/", self.addr);
+        keyed(Method::POST, &uri, "secret", key, body.into())
     }
 
     /// Sends a request and waits for the head of its response.
@@ -139,100 +133,7 @@ impl Client {
     }
 }
 
-/// A response that was read to its end.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Bytes,
-    pub(crate) trailers: Option<HeaderMap>,
-}
-
-impl Answer {
-    pub(crate) async fn read(response: http::Response<Incoming>) -> hyper::Result<Self> {
-        let (parts, body) = response.into_parts();
-        let body = soon(body.collect()).await?;
-        Ok(Self {
-            status: parts.status,
-            headers: parts.headers,
-            trailers: body.trailers().cloned(),
-            body: body.to_bytes(),
-        })
-    }
-
-    pub(crate) fn is_replay(&self) -> bool {
-        self.headers.contains_key("idempotency-replayed")
-    }
-
-    pub(crate) fn is_without_body(&self) -> bool {
-        self.headers.contains_key("idempotency-replay-body")
-    }
-}
-
-/// A connection whose bytes the test writes and reads itself.
-pub(crate) struct Raw(pub(crate) TcpStream);
-
-impl Raw {
-    pub(crate) async fn connect(addr: SocketAddr) -> Self {
-        Self(TcpStream::connect(addr).await.unwrap())
-    }
-
-    /// Sends the head of a POST to a path, with these lines beside those that make it guarded.
-    pub(crate) async fn send_head(&mut self, path: &str, key: &str, lines: &[&str]) {
-        let mut head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\nx-api-key: secret\r\n");
-        head += &format!("idempotency-key: {key}\r\n");
-        for line in lines {
-            head += &format!("{line}\r\n");
-        }
-        head += "\r\n";
-        self.send(head.as_bytes()).await;
-    }
-
-    pub(crate) async fn send(&mut self, bytes: &[u8]) {
-        soon(self.0.write_all(bytes)).await.unwrap();
-    }
-
-    /// Reads a response's head, up to the empty line behind it.
-    pub(crate) async fn read_head(&mut self) -> Vec<u8> {
-        let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(soon(self.0.read_u8()).await.unwrap());
-        }
-        head
-    }
-
-    /// Reads a response with a `Content-Length`, and returns its head.
-    pub(crate) async fn read_answer(&mut self) -> String {
-        let head = String::from_utf8_lossy(&self.read_head().await).to_lowercase();
-        let length = head
-            .lines()
-            .find_map(|l| l.strip_prefix("content-length: "));
-        let mut body = vec![0; length.unwrap().parse().unwrap()];
-        soon(self.0.read_exact(&mut body)).await.unwrap();
-        head
-    }
-}
-
 /// Bytes of which no two places look the same.
 pub(crate) fn pattern(len: usize) -> Bytes {
     (0..len).map(|at| (at % 251) as u8).collect()
 }
-
-/// Waits for what has to come, so that a test fails where it would hang.
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    let waited = tokio::time::timeout(PATIENCE, future).await;
-    waited.expect("this takes too long: it hangs")
-}
-
-/// Waits until something is so, which nobody tells.
-pub(crate) async fn until(is_so: impl Fn() -> bool) {
-    // Not on tokio's clock, which may stand still.
-    let start = std::time::Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "this takes too long: it hangs");
-        tokio::task::yield_now().await;
-    }
-}
-
-/// Far more than anything here takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(30);

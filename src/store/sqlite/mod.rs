@@ -73,9 +73,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("idempotency.db");
-/// let store = SqliteStore::open(path).await?;
+/// # std::env::set_current_dir(std::env::temp_dir())?;
+/// let store = SqliteStore::open("idempotency.db").await?;
 /// store.migrate().await?;
 /// // Ends with the runtime, or when it is aborted.
 /// let cleaner = tokio::spawn(store.cleaner(Duration::from_secs(60)));
@@ -320,9 +319,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_record_waits_for_the_disk_and_a_claim_does_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = SqliteStore::open(folder.path().join("idempotency.db"));
-        let store = store.await.expect("a file");
+        // In memory, where the setting is the same and no file is left behind.
+        let store = SqliteStore::open(":memory:").await.expect("a database");
         let synchronous = async |pool: &SqlitePool| {
             let row = sqlx::query("PRAGMA synchronous").fetch_one(pool).await;
             row.expect("an answer").get::<i64, _>(0)

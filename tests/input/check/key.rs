@@ -3,8 +3,8 @@
 use http::{HeaderMap, HeaderValue};
 use tower_idempotency::{IdempotencyKey, InvalidKey, Outcome};
 
-use super::request::{Exchange, Input};
-use super::script::Script;
+use super::exchange::Exchange;
+use super::input::Input;
 
 /// One field line a line.
 pub fn parse(text: &[u8]) -> Vec<Vec<u8>> {
@@ -71,20 +71,4 @@ fn check_header(lines: &[HeaderValue]) {
 
 pub fn is_valid(key: &[u8]) -> bool {
     (1..=255).contains(&key.len()) && key.iter().all(|byte| matches!(byte, b' '..=b'~'))
-}
-
-impl Input {
-    /// A request to a handler that answers with a few words.
-    fn post(headers: HeaderMap) -> Self {
-        Self {
-            method: http::Method::POST,
-            uri: http::Uri::from_static("/"),
-            headers,
-            upload: Script::default(),
-            reads_upload: false,
-            status: http::StatusCode::CREATED,
-            response_headers: HeaderMap::new(),
-            response: Script::of(b"done"),
-        }
-    }
 }

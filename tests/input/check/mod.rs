@@ -4,6 +4,9 @@
 //! the layer. A check that does not hold panics.
 
 pub mod caller;
+mod exchange;
+mod expected;
+pub mod input;
 pub mod keep;
 pub mod key;
 pub mod record;

@@ -1,19 +1,15 @@
-//! A body that does what it is told.
-
-use std::collections::VecDeque;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+//! What a body gives, as text and as a value.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame, SizeHint};
+use support::{Frames, Piece, Read};
 
 /// What a body gives, frame by frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
     /// Whether the body tells its size.
     pub is_sized: bool,
-    pub frames: VecDeque<Play>,
+    pub frames: Vec<Play>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,19 +23,11 @@ pub enum Play {
     Break,
 }
 
-/// What a reader got from a body.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Read {
-    pub data: Vec<u8>,
-    pub has_trailers: bool,
-    pub is_broken: bool,
-}
-
 impl Script {
     pub fn of(data: &'static [u8]) -> Self {
         Self {
             is_sized: true,
-            frames: [Play::Data(Bytes::from_static(data))].into(),
+            frames: vec![Play::Data(Bytes::from_static(data))],
         }
     }
 
@@ -79,53 +67,23 @@ impl Script {
             match play {
                 Play::Data(data) => read.data.extend_from_slice(data),
                 Play::Wait => {}
-                Play::Trailers => read.has_trailers = true,
+                Play::Trailers => read.trailers = Some(trailers()),
                 Play::Break => read.is_broken = true,
             }
         }
         read
     }
 
-    fn data_left(&self) -> u64 {
+    /// The body that gives this.
+    pub fn body(&self) -> Frames {
         let frames = self.frames.iter().map(|play| match play {
-            Play::Data(data) => data.len() as u64,
-            _ => 0,
+            Play::Data(data) => Piece::Bytes(data.clone()),
+            Play::Wait => Piece::Pend,
+            Play::Trailers => Piece::Trailers(trailers()),
+            Play::Break => Piece::Break,
         });
-        frames.sum()
-    }
-}
-
-impl Body for Script {
-    type Data = Bytes;
-    type Error = &'static str;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, &'static str>>> {
-        let frame = match self.frames.pop_front() {
-            None => None,
-            Some(Play::Data(data)) => Some(Ok(Frame::data(data))),
-            Some(Play::Trailers) => Some(Ok(Frame::trailers(trailers()))),
-            Some(Play::Break) => Some(Err("the body broke")),
-            Some(Play::Wait) => {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
-            }
-        };
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        if self.is_sized {
-            SizeHint::with_exact(self.data_left())
-        } else {
-            SizeHint::default()
-        }
+        let size = self.is_sized.then(|| self.whole().data.len() as u64);
+        Frames::unknown(frames).that_promises(size)
     }
 }
 
@@ -133,24 +91,4 @@ fn trailers() -> HeaderMap {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-checksum", HeaderValue::from_static("1"));
     trailers
-}
-
-/// Reads a body to its end or to where it breaks.
-pub async fn read<B: Body<Data = Bytes>>(body: B) -> Read {
-    let mut body = std::pin::pin!(body);
-    let mut read = Read::default();
-    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
-        match frame.map(Frame::into_data) {
-            Ok(Ok(data)) => read.data.extend_from_slice(&data),
-            Ok(Err(frame)) => {
-                assert_eq!(frame.trailers_ref(), Some(&trailers()));
-                read.has_trailers = true;
-            }
-            Err(_) => {
-                read.is_broken = true;
-                break;
-            }
-        }
-    }
-    read
 }

@@ -63,13 +63,12 @@ async fn connections_that_died_while_nobody_asked_cost_no_request_its_protection
 /// do not wait any more, and when the server goes on, it is used.
 #[tokio::test]
 async fn requests_that_gave_up_leave_no_connection_occupied() {
-    let Some(mut server) = Server::start("requests_that_gave_up") else {
+    let Some(server) = Server::start("requests_that_gave_up") else {
         return;
     };
     let store = PostgresStore::connect(&server.url()).await.unwrap();
     store.migrate().await.unwrap();
     must_start(store.begin(&key(0), &claim(), MINUTE).await);
-    let server: &mut dyn crate::cluster_support::outage::Server = &mut server;
     server.stop();
     for round in 0..3 {
         let mut requests = JoinSet::new();

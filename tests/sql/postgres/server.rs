@@ -1,150 +1,91 @@
 //! A PostgreSQL server of a test's own, which the test can hurt.
 
-use std::net::SocketAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use crate::cluster_support::process::{self, Process};
-use crate::cluster_support::{left_out, outage};
+use crate::cluster_support::daemon::Daemon;
+use crate::cluster_support::{left_out, process};
 
-/// A server in a folder of its own, which ends with the test.
-pub(crate) struct Server {
-    programs: PathBuf,
-    folder: PathBuf,
-    port: u16,
-    process: Option<Process>,
-}
+/// A server that ends with the test.
+pub(crate) struct Server(Daemon);
 
 impl Server {
     /// Starts a server, or says that the test is left out.
     pub(crate) fn start(test: &str) -> Option<Self> {
         let Some(programs) = programs() else {
-            left_out::say(test, "apt-get install postgresql, or run tests/run.sh");
+            let install = "apt-get install postgresql procps, or run tests/run.sh";
+            left_out::say(test, install);
             return None;
         };
         let [port] = process::free_ports();
-        let folder = std::env::temp_dir().join(format!("idempotency-postgres-{port}"));
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
+        let mut daemon = Daemon::new("postgres", port);
+        let folder = daemon.folder().to_str().unwrap().to_owned();
         if is_root() {
             run(Command::new("chown").arg("postgres").arg(&folder));
         }
-        let mut server = Self {
-            programs,
-            folder,
-            port,
-            process: None,
+        let data = format!("{folder}/data");
+        let command = |program: &str, arguments: &[&str]| {
+            let program = programs.join(program);
+            command(program.to_str().unwrap(), &data, arguments)
         };
-        let init = server.command("initdb", &["-A", "trust", "-U", "postgres", "-N"]);
+        let init = command("initdb", &["-A", "trust", "-U", "postgres", "-N"]);
         run(Command::new(&init[0]).args(&init[1..]));
-        server.run();
-        Some(server)
-    }
-
-    pub(crate) fn address(&self) -> SocketAddr {
-        ([127, 0, 0, 1], self.port).into()
+        let port = port.to_string();
+        let settings = ["-p", &port, "-h", "127.0.0.1", "-k", &folder];
+        let server = command("postgres", &settings);
+        let is_ready = programs.join("pg_isready");
+        daemon.start(server, move || {
+            let asked = Command::new(&is_ready)
+                .args(["-q", "-h", "127.0.0.1", "-p", &port])
+                .status();
+            asked.unwrap().success()
+        });
+        Some(Self(daemon))
     }
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.address())
     }
+}
 
-    /// Ends the server as a crash of its machine would: all of its processes at once.
-    pub(crate) fn kill(&mut self) {
-        self.signal_all("KILL");
-        self.process = None;
-    }
+impl Deref for Server {
+    type Target = Daemon;
 
-    /// Starts the server and waits until it answers.
-    pub(crate) fn run(&mut self) {
-        let (port, folder) = (self.port.to_string(), self.folder.display().to_string());
-        let settings = ["-p", &port, "-h", "127.0.0.1", "-k", &folder];
-        let command = self.command("postgres", &settings);
-        let command: Vec<_> = command.iter().map(String::as_str).collect();
-        self.process = Some(Process::start(&command, &self.folder.join("log")));
-        let start = Instant::now();
-        let ready = self.programs.join("pg_isready");
-        let is_ready = || {
-            Command::new(&ready)
-                .args(["-q", "-h", "127.0.0.1", "-p", &port])
-                .status()
-        };
-        while !is_ready().unwrap().success() {
-            assert!(
-                start.elapsed() < Duration::from_secs(60),
-                "the server does not answer: {:?}",
-                std::fs::read_to_string(self.folder.join("log"))
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-
-    /// Sends a signal to the server and to the processes of its sessions.
-    fn signal_all(&self, name: &str) {
-        let pid_file = self.folder.join("data/postmaster.pid");
-        let pid_file = std::fs::read_to_string(pid_file).unwrap();
-        let server: u32 = pid_file.lines().next().unwrap().parse().unwrap();
-        process::signal(server, name);
-        let children = Command::new("pgrep")
-            .args(["-P", &server.to_string()])
-            .output();
-        let children = String::from_utf8(children.unwrap().stdout).unwrap();
-        for child in children.lines() {
-            // It may have ended meanwhile.
-            let _ = Command::new("kill").args(["-s", name, child]).status();
-        }
-    }
-
-    /// Returns the command line of a program for this server. PostgreSQL refuses to run as root.
-    fn command(&self, program: &str, arguments: &[&str]) -> Vec<String> {
-        let mut command = Vec::new();
-        if is_root() {
-            // Keeps the process id, which `runuser` does not.
-            command.extend([
-                "setpriv",
-                "--reuid=postgres",
-                "--regid=postgres",
-                "--clear-groups",
-            ]);
-        }
-        let (program, data) = (self.programs.join(program), self.folder.join("data"));
-        command.extend([program.to_str().unwrap(), "-D", data.to_str().unwrap()]);
-        command.extend(arguments);
-        command.into_iter().map(str::to_owned).collect()
+    fn deref(&self) -> &Daemon {
+        &self.0
     }
 }
 
-impl outage::Server for Server {
-    fn kill(&mut self) {
-        Server::kill(self);
-    }
-
-    fn start(&mut self) {
-        self.run();
-    }
-
-    fn stop(&mut self) {
-        self.signal_all("STOP");
-    }
-
-    fn resume(&mut self) {
-        self.signal_all("CONT");
+impl DerefMut for Server {
+    fn deref_mut(&mut self) -> &mut Daemon {
+        &mut self.0
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        if self.process.is_some() {
-            // Its sessions end with it, and are gone when the folder is removed.
-            self.kill();
-        }
-        let _ = std::fs::remove_dir_all(&self.folder);
+/// Returns the command line of a program for this data. PostgreSQL refuses to run as root.
+fn command(program: &str, data: &str, arguments: &[&str]) -> Vec<String> {
+    let mut command = Vec::new();
+    if is_root() {
+        // Keeps the process id, which `runuser` does not.
+        command.extend([
+            "setpriv",
+            "--reuid=postgres",
+            "--regid=postgres",
+            "--clear-groups",
+        ]);
     }
+    command.extend([program, "-D", data]);
+    command.extend(arguments);
+    command.into_iter().map(str::to_owned).collect()
 }
 
 /// Finds the folder of the server's programs, which Debian keeps out of `PATH`.
 fn programs() -> Option<PathBuf> {
+    if !process::is_there("pgrep") {
+        // Nobody would find the server's sessions.
+        return None;
+    }
     let versions = std::fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten();

@@ -55,7 +55,10 @@ async fn a_killed_process_loses_no_record_whose_response_was_seen() {
     let client = api::client();
     for (key, body) in &seen {
         let answer = api::send(&client, instance.authority(), key).await.unwrap();
-        assert!(answer.replayed && answer.body == body, "{key}: {answer:?}");
+        assert!(
+            answer.is_replay() && answer.body == body,
+            "{key}: {answer:?}"
+        );
     }
     assert!(instance.end().is_empty());
 }

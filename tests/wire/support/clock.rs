@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use super::PATIENCE;
+use ::support::PATIENCE;
 
 /// Tokio's clock, which stands still until the test moves it.
 ///

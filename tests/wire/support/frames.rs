@@ -1,4 +1,6 @@
 //! Bodies whose frames a test makes one by one.
+//!
+//! Not the scripted body of all suites: what comes next is decided here while a client reads.
 
 use std::io;
 use std::pin::Pin;

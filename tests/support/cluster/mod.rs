@@ -1,0 +1,26 @@
+//! What the tests of every store outside of the process share: several instances of an API as
+//! processes, a load that goes on while the server fails, and a proxy that loses replies.
+//!
+//! A test binary that uses it says which of its tests an instance is:
+//!
+//! ```ignore
+//! use support::cluster as cluster_support;
+//!
+//! #[test]
+//! fn instance() {
+//!     cluster_support::instance::main();
+//! }
+//! ```
+
+pub mod api;
+pub mod crash;
+pub mod instance;
+pub mod lost_reply;
+pub mod outage;
+pub mod proxy;
+pub mod race;
+pub mod store;
+
+#[cfg(feature = "conformance")]
+pub use crate::conformance;
+pub use crate::{daemon, left_out, process};
