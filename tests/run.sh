@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test, against servers that it starts itself and stops again. Arguments go to cargo test.
+# Runs every test, against servers that it starts itself and stops again, and ends with one line that
+# adds up the results. Arguments go to cargo test.
 #
 # On Debian and Ubuntu it installs what is missing. On another system it says what to install, or
 # takes servers that the tests may use from REDIS_URL and DATABASE_URL; the tests that must stop and
@@ -8,6 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 say() { printf 'tests/run.sh: %s\n' "$*" >&2; }
+
+run_tests() { tests/sum.sh cargo test --locked --workspace --all-features --no-fail-fast "$@"; }
 
 # Debian keeps the programs of PostgreSQL out of PATH.
 find_programs() {
@@ -49,7 +52,8 @@ if ! is_there; then
     exit 1
   fi
   say "using REDIS_URL and DATABASE_URL; tests that need a server of their own are left out"
-  exec cargo test --locked --workspace --all-features "$@"
+  run_tests "$@"
+  exit
 fi
 
 version=$("$redis" --version | sed -E 's/.*v=([0-9]+).*/\1/')
@@ -115,4 +119,4 @@ export REDIS_URL="unix://$folder/redis.sock"
 export DATABASE_URL="postgres://postgres@localhost/postgres?host=$folder/postgres"
 # From here on, a test that finds no server fails.
 export SERVERS_REQUIRED=yes
-cargo test --locked --workspace --all-features "$@"
+run_tests "$@"

@@ -53,14 +53,16 @@ fn main() -> ExitCode {
     for violation in violations.iter().take(20) {
         eprintln!("chaos: VIOLATED: {violation}");
     }
-    if violations.is_empty() {
-        println!("chaos: ok");
-        ExitCode::SUCCESS
-    } else {
+    let is_ok = violations.is_empty();
+    if !is_ok {
         let count = violations.len();
         eprintln!("chaos: {count} violations with --seed {}", options.seed);
-        ExitCode::FAILURE
     }
+    // As the usual test harness says it, for whoever adds results up.
+    let (word, passed) = if is_ok { ("ok", 1) } else { ("FAILED", 0) };
+    let failed = 1 - passed;
+    println!("\ntest result: {word}. {passed} passed; {failed} failed; 0 ignored\n");
+    ExitCode::from(failed)
 }
 
 struct Options {

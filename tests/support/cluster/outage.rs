@@ -22,6 +22,29 @@ struct Sample {
     outcome: Outcome,
 }
 
+/// A time without the server.
+struct Outage {
+    what: &'static str,
+    from: Instant,
+    up: Instant,
+    /// How long the server took to come back.
+    took: Duration,
+}
+
+impl Outage {
+    /// An outage that ends now.
+    fn new(what: &'static str, from: Instant, returning: Instant) -> Self {
+        let up = Instant::now();
+        let took = up - returning;
+        Self {
+            what,
+            from,
+            up,
+            took,
+        }
+    }
+}
+
 const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sends 200 requests a second while the server is killed for two seconds, stopped for three, and
@@ -49,21 +72,23 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
     let killed = Instant::now();
     tokio::task::block_in_place(|| server.kill());
     sleep(2 * second).await;
+    let starting = Instant::now();
     tokio::task::block_in_place(|| server.run());
-    back.push(("kill -9", killed, Instant::now()));
+    back.push(Outage::new("kill -9", killed, starting));
     sleep(2 * second).await;
     let stopped = Instant::now();
     tokio::task::block_in_place(|| server.stop());
     sleep(3 * second).await;
+    let resuming = Instant::now();
     tokio::task::block_in_place(|| server.resume());
-    back.push(("SIGSTOP", stopped, Instant::now()));
+    back.push(Outage::new("SIGSTOP", stopped, resuming));
     sleep(2 * second).await;
     let restarted = Instant::now();
     tokio::task::block_in_place(|| {
         server.kill();
         server.run();
     });
-    back.push(("restart", restarted, Instant::now()));
+    back.push(Outage::new("restart", restarted, restarted));
     sleep(2 * second).await;
     let end = Instant::now();
 
@@ -76,20 +101,19 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
         handled.load(Ordering::SeqCst)
     );
     assert_eq!(samples.len() as u64, handled.load(Ordering::SeqCst));
-    let ends = back.iter().skip(1).map(|(_, from, _)| *from).chain([end]);
-    for ((what, from, up), until) in back.iter().zip(ends) {
-        report(&samples, what, *from, *up, until, stall);
+    let ends = back.iter().skip(1).map(|outage| outage.from).chain([end]);
+    for (outage, until) in back.iter().zip(ends) {
+        report(&samples, outage, until, stall);
     }
 }
 
-fn report(
-    samples: &[Sample],
-    what: &str,
-    from: Instant,
-    up: Instant,
-    until: Instant,
-    stall: Duration,
-) {
+fn report(samples: &[Sample], outage: &Outage, until: Instant, stall: Duration) {
+    let Outage {
+        what,
+        from,
+        up,
+        took,
+    } = *outage;
     // One that was answered after the next failure began has met that one.
     let of = |sample: &&Sample| (from..until).contains(&(sample.at + sample.waited));
     let mut waits: Vec<_> = samples.iter().filter(of).map(|s| s.waited).collect();
@@ -112,13 +136,14 @@ fn report(
         waits[waits.len() / 2],
     );
     assert_eq!(failed, 0);
-    // The machine's own pauses are not the store's.
+    // The machine's own pauses are not the store's, and where a server is slow to come back, it is slow
+    // to take connections, too.
     let slack = Duration::from_millis(100) + stall;
     assert!(
         longest <= STORE_TIMEOUT + slack,
         "a request waited {longest:?}"
     );
-    assert!(protected <= Duration::from_secs(1) + slack);
+    assert!(protected <= Duration::from_secs(1) + slack + took);
     assert!(count > 0, "the server was not missed");
 }
 
