@@ -22,7 +22,9 @@ struct Trouble {
 impl Outage {
     pub(crate) fn has_failed(&self, step: &'static str, key: &RecordKey, error: &StoreError) {
         let trouble = match error.kind() {
-            StoreErrorKind::Unavailable | StoreErrorKind::Timeout => &self.down,
+            StoreErrorKind::Unavailable
+            | StoreErrorKind::Timeout
+            | StoreErrorKind::Misconfigured => &self.down,
             StoreErrorKind::Full => &self.full,
             // Of one record, and not of the store.
             StoreErrorKind::Corrupt => return trace::record_corrupt(step, key, error),

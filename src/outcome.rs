@@ -109,6 +109,7 @@ impl Outcome {
             Self::StoreFailed(StoreErrorKind::Timeout) => "store_timeout",
             Self::StoreFailed(StoreErrorKind::Full) => "store_full",
             Self::StoreFailed(StoreErrorKind::Corrupt) => "store_corrupt",
+            Self::StoreFailed(StoreErrorKind::Misconfigured) => "store_misconfigured",
             Self::Replayed => "replayed",
             Self::InProgress => "in_progress",
             Self::KeyReused => "key_reused",

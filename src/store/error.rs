@@ -72,6 +72,9 @@ pub enum StoreErrorKind {
     Full,
     /// What is in the store can't be read. The step was not taken.
     Corrupt,
+    /// The store is set up wrongly: its address, its table, or what its user may do. The step was
+    /// not taken, and only an operator can help.
+    Misconfigured,
 }
 
 impl StoreErrorKind {
@@ -88,6 +91,7 @@ impl fmt::Display for StoreErrorKind {
             Self::Timeout => "did not answer in time",
             Self::Full => "is full",
             Self::Corrupt => "holds something that can't be read",
+            Self::Misconfigured => "is set up wrongly",
         })
     }
 }

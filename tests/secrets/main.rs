@@ -108,6 +108,7 @@ async fn no_outcome_shows_a_token_a_key_or_a_body() {
         Mode::Fails(StoreErrorKind::Timeout),
         Mode::Fails(StoreErrorKind::Full),
         Mode::Fails(StoreErrorKind::Corrupt),
+        Mode::Fails(StoreErrorKind::Misconfigured),
         Mode::FailsAfterBegin,
         Mode::Hangs,
         Mode::Forgets,
@@ -215,7 +216,7 @@ fn log_to(onlooker: &Onlooker) -> tracing::subscriber::DefaultGuard {
 }
 
 /// Each outcome that there is.
-const OUTCOMES: [&str; 22] = [
+const OUTCOMES: [&str; 23] = [
     "passed_through_method",
     "passed_through_no_key",
     "passed_through_no_caller",
@@ -232,6 +233,7 @@ const OUTCOMES: [&str; 22] = [
     "store_timeout",
     "store_full",
     "store_corrupt",
+    "store_misconfigured",
     "replayed",
     "in_progress",
     "key_reused",
