@@ -12,7 +12,7 @@ use tower_idempotency::store::{
 
 struct TableStore(Arc<Mutex<HashMap<RecordKey, Row>>>);
 
-/// A claim, and its record once it is completed. At its end it is as good as absent.
+/// A claim, and its record once it is completed. After its end it counts as absent.
 struct Row {
     claim: Claim,
     record: Option<Record>,
@@ -20,7 +20,7 @@ struct Row {
 }
 
 impl TableStore {
-    /// Must be called on a tokio runtime, where a task gives the room of ended rows back.
+    /// Must be called on a tokio runtime, where a task removes the rows that have ended.
     fn new() -> Self {
         let store = Self(Arc::default());
         let table = Arc::downgrade(&store.0);
@@ -75,7 +75,7 @@ impl Store for TableStore {
         if row.is_some_and(|row| row.record.is_some() || row.claim.owner() != owner) {
             return Ok(Ownership::Lost);
         }
-        // Also where the lease has ended: what has run, has run.
+        // Even if the lease has ended: the handler has run.
         let claim = Claim::new(owner, record.fingerprint());
         let (record, end) = (Some(record.clone()), Instant::now() + ttl);
         table.insert(*key, Row { claim, record, end });
@@ -140,7 +140,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         store.begin(&key, &second, lease).await?,
         Begin::Started
     ));
-    // The owner that lost it to another can neither complete nor release it.
+    // The owner that has lost it to another can neither complete it nor release it.
     assert_eq!(
         store.complete(&key, first.owner(), &record, ttl).await?,
         Ownership::Lost

@@ -1,4 +1,4 @@
-//! The words in which the layer and a store speak of a claim.
+//! What the layer and a store say to each other about a claim.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{Fingerprint, Record};
 
-/// What the layer asks a store to put down when it claims a key, with [`Store::begin`].
+/// What a store writes down when the layer claims a key with [`Store::begin`].
 ///
 /// [`Store::begin`]: super::Store::begin
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ impl Claim {
         Self { owner, fingerprint }
     }
 
-    /// Returns who claims.
+    /// Returns the owner.
     pub fn owner(&self) -> Owner {
         self.owner
     }
@@ -35,7 +35,7 @@ impl Claim {
     }
 }
 
-/// The token that tells one claim of a key from every other: the fence of its lease.
+/// The token that distinguishes one claim of a key from every other: the fence of its lease.
 ///
 /// The layer makes one for each claim; a store keeps it, and compares it in each later step.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,7 +58,8 @@ impl Owner {
             static NEXT: Cell<u64> = const { Cell::new(0) };
         }
 
-        // A thread takes numbers by the block: one count for all would be what they wait for.
+        // Each thread takes a block of numbers, since threads would wait for one another at a
+        // common counter.
         let count = match NEXT.get() {
             next if next % BLOCK == 0 => BLOCKS.fetch_add(BLOCK, Ordering::Relaxed),
             next => next,
@@ -101,7 +102,8 @@ pub enum Begin {
     Completed(Record),
 }
 
-/// Whether the key was the caller's to `complete`, `renew` or `release`, so that the step was taken.
+/// Whether the key was the caller's to `complete`, `renew` or `release`, so that the step was
+/// taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub enum Ownership {
@@ -112,7 +114,7 @@ pub enum Ownership {
     Lost,
 }
 
-/// How many owners a thread numbers by itself.
+/// How many numbers a thread takes at once.
 const BLOCK: u64 = 1024;
 
 #[cfg(test)]

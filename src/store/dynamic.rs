@@ -10,7 +10,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 
 /// Any [`Store`] behind one type, so that an application can choose its store at run time.
 ///
-/// Costs one allocation a call of the store. A clone works on the same store.
+/// Each call costs one allocation. A clone works on the same store.
 ///
 /// # Examples
 ///
@@ -75,7 +75,7 @@ impl Store for DynStore {
     }
 }
 
-/// [`Store`] with boxed futures, which is what can be a trait object.
+/// [`Store`] with boxed futures, so that it can be a trait object.
 trait Erased: Send + Sync {
     fn begin<'a>(
         &'a self,

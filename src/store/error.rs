@@ -36,7 +36,7 @@ impl StoreError {
         self.kind
     }
 
-    /// Tells whether the same call may succeed later: it is so unless the data is corrupt.
+    /// Returns whether the same call may succeed later, which is so unless the data is corrupt.
     pub fn is_transient(&self) -> bool {
         self.kind != StoreErrorKind::Corrupt
     }
@@ -75,7 +75,7 @@ pub enum StoreErrorKind {
 }
 
 impl StoreErrorKind {
-    /// Tells whether the step that failed may have been taken all the same.
+    /// Returns whether the step may have been taken although it failed.
     pub(crate) fn may_have_been_taken(self) -> bool {
         matches!(self, Self::Unavailable | Self::Timeout)
     }

@@ -1,4 +1,4 @@
-//! What tells two requests under one key apart.
+//! What distinguishes two requests under one key.
 
 use std::fmt;
 
@@ -18,7 +18,8 @@ impl Fingerprint {
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         let mut hash = Sha256::new();
         hash.update(method.as_str());
-        // A method is a token (RFC 9110, section 9.1) and holds no space, so this parts the two.
+        // A method is a token (RFC 9110, section 9.1) and holds no space, so a space separates
+        // the two.
         hash.update(b" ");
         hash.update(target);
         Self(hash.finalize().into())

@@ -1,6 +1,6 @@
-//! The seam between the layer and the place where it keeps its records.
+//! The stores in which the layer keeps its records, and the contract that they fulfil.
 //!
-//! An application picks a store and gives it to [`IdempotencyLayer::new`]; only the author of a
+//! An application picks a store and gives it to [`IdempotencyLayer::new`]. Only the author of a
 //! store needs more from this module: [`Store`] has the contract, and a link to an example.
 //!
 //! [`IdempotencyLayer::new`]: crate::IdempotencyLayer::new
@@ -47,8 +47,8 @@ pub use self::sqlite::SqliteStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///
-/// The example [`custom_store.rs`] is a whole one, in about 80 lines. A store states facts; the layer
-/// decides what they mean for a request. A key is in one of three states:
+/// The example [`custom_store.rs`] is a complete one, in about 80 lines. A store states facts; the
+/// layer decides what they mean for a request. A key is in one of three states:
 ///
 /// ```text
 ///                           complete, late
@@ -65,20 +65,21 @@ pub use self::sqlite::SqliteStore;
 ///
 /// - Each method is one atomic step: of any number of concurrent `begin` calls for an absent key,
 ///   exactly one is answered [`Begin::Started`].
-/// - `renew` and `release` act only while the key is in progress under the owner that they are given,
-///   and its lease has not ended. Otherwise they change nothing and answer [`Ownership::Lost`].
+/// - `renew` and `release` act only while the key is in progress under the owner that they are
+///   given, and its lease has not ended. Otherwise they change nothing and answer
+///   [`Ownership::Lost`].
 /// - `complete` keeps the record unless the key is in progress under another owner or has a record.
-///   In these two cases it changes nothing and answers [`Ownership::Lost`]. An owner whose lease has
-///   ended, or whose claim never arrived, may thus still complete a key that nobody else has claimed
-///   since: its handler has run, and must not run again.
-/// - A key whose lease or ttl has ended is absent from that moment on. A term lasts as long as it was
-///   asked for, give or take the clock's precision, from some moment between the call and its answer;
-///   the clock is read as part of the step, not before it. The room of a key that has ended is given
-///   back in time, without a request coming in.
-/// - A record comes back as it was given, byte for byte. Keys, owners and fingerprints may be of any
+///   In these two cases it changes nothing and answers [`Ownership::Lost`]. An owner whose lease
+///   has ended, or whose claim never arrived, may thus still complete a key that nobody else has
+///   claimed since: its handler has run, and must not run again.
+/// - A key whose lease or ttl has ended is absent from that moment on. A term lasts as long as it
+///   was asked for, give or take the clock's precision, from some moment between the call and its
+///   answer; the clock is read as part of the step, not before it. The room of a key that has ended
+///   is given back in time, without a request coming in.
+/// - A record comes back as it was given, byte for byte. Keys, owners and fingerprints may hold any
 ///   bytes.
-/// - A record in the store is never replaced before its ttl ends, nor dropped to make room for
-///   others: a store that is full refuses new claims, with [`StoreErrorKind::Full`].
+/// - A record is never replaced before its ttl ends, and never dropped to make room for others. A
+///   store that is full refuses new claims, with [`StoreErrorKind::Full`].
 /// - Time is the store's own, so that the clocks of several processes do not matter.
 ///
 /// The feature `conformance` has a test for each of these promises.
@@ -86,11 +87,11 @@ pub use self::sqlite::SqliteStore;
 /// # Cancellation
 ///
 /// The layer drops a future of the store that takes longer than its `store_timeout`. The step may
-/// then have been taken or not; either is fine, but not a half of it.
+/// then have been taken or not. Both are fine, but half a step is not.
 ///
 /// # Clones and wrappers
 ///
-/// A clone of a store, where it has one, works on the same records. `Arc<S>` is a store where `S`
+/// If a store can be cloned, the clone works on the same records. `Arc<S>` is a store where `S`
 /// is one, and [`DynStore`] is a store whose type is chosen at run time.
 ///
 /// [`custom_store.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/custom_store.rs
@@ -101,8 +102,8 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// - Absent: the key is in progress for `lease` under the claim's owner, and
     ///   [`Begin::Started`] is returned.
-    /// - In progress: returns [`Begin::InProgress`] with the fingerprint of the claim that holds it.
-    ///   Its lease is not prolonged.
+    /// - In progress: returns [`Begin::InProgress`] with the fingerprint of the claim that holds
+    ///   it. Its lease is not prolonged.
     /// - Completed: returns [`Begin::Completed`] with the record. Its ttl is not prolonged.
     ///
     /// # Errors
@@ -123,20 +124,21 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Behavior
     ///
-    /// - In progress under this owner: the record takes the claim's place, and [`Ownership::Held`] is
-    ///   returned.
-    /// - Absent: the record is kept all the same, and [`Ownership::Held`] is returned. The lease has
-    ///   ended, the claim was released, or its step was lost, and nobody else has claimed the key.
+    /// - In progress under this owner: the record takes the claim's place, and [`Ownership::Held`]
+    ///   is returned.
+    /// - Absent: the record is kept all the same, and [`Ownership::Held`] is returned. The lease
+    ///   has ended, the claim was released, or its step was lost, and nobody else has claimed the
+    ///   key.
     /// - In progress under another owner, or completed: nothing changes, and [`Ownership::Lost`] is
-    ///   returned. This goes for the owner's own record, too.
+    ///   returned, even if the record is the owner's own.
     ///
     /// # Errors
     ///
     /// - [`StoreErrorKind::Full`]: there is no room for the record.
     /// - Any other kind: the store has failed.
     ///
-    /// The layer tries again in the background. After [`StoreErrorKind::Full`] it first tries at once
-    /// to keep the record without its body.
+    /// The layer tries again in the background. After [`StoreErrorKind::Full`] it first tries at
+    /// once to keep the record without its body.
     fn complete(
         &self,
         key: &RecordKey,

@@ -18,7 +18,7 @@ pub(crate) async fn passes<S: Store>(mut open: impl AsyncFnMut() -> S) {
         }
         let store = open().await;
         running.spawn(async move {
-            // In a task of its own, so that the other cases are told of, too.
+            // In a task of its own, so that the other cases are reported as well.
             let run = tokio::spawn(case.run(store, Clock::real())).await;
             run.is_err().then(|| case.name())
         });

@@ -1,4 +1,4 @@
-//! What is known of a claim, and what excuses it from keeping to the rules.
+//! What is known of a claim, and what excuses it from the rules.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) struct Claimant {
     pub(crate) client: Option<usize>,
     pub(crate) told: Option<Told>,
     pub(crate) claimed: bool,
-    /// Faults by the step that they befell, without those that were only slow.
+    /// Faults, each with its step, except those that were only slow.
     pub(crate) faults: Vec<(Step, Fault)>,
     pub(crate) slow: Duration,
     /// The process stood still, or the store forgot, while the key was claimed.
@@ -47,7 +47,7 @@ impl Completion {
 }
 
 impl Claimant {
-    /// Tells whether the claim may be lost although the layer did all that it should.
+    /// Returns whether the claim may be lost although the layer did all that it should.
     pub(crate) fn is_excused(&self) -> bool {
         let count = |of: &[Step]| self.faults.iter().filter(|(s, _)| of.contains(s)).count();
         let gave_up = |(step, fault): &(Step, Fault)| {
@@ -66,7 +66,7 @@ impl Claimant {
         self.completed.is_some() || self.released
     }
 
-    /// Tells whether the store failed to claim or to settle, as far as the layer can tell.
+    /// Returns whether the store failed to claim or to settle, as far as the layer can know.
     pub(crate) fn has_failed(&self) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|(step, _)| *step != Step::Renew) || self.slow >= STORE_TIMEOUT || self.uprooted
@@ -76,7 +76,7 @@ impl Claimant {
         self.faults.contains(&NO_ROOM)
     }
 
-    /// Tells whether nothing else befell this claim than that its record once had no room.
+    /// Returns whether nothing went wrong with this claim but that its record once had no room.
     pub(crate) fn was_only_refused_for_room(&self) -> bool {
         self.faults == [NO_ROOM] && self.slow < STORE_TIMEOUT && !self.uprooted
     }

@@ -127,7 +127,7 @@ impl Player {
         }
     }
 
-    /// Lets time pass, during which every client that is woken is polled at once, as a server does.
+    /// Lets time pass. Every client that is woken meanwhile is polled at once, as a server does.
     async fn wait(&mut self, time: Duration) {
         let mut sleep = pin!(tokio::time::sleep(time));
         poll_fn(|context| {
@@ -135,7 +135,7 @@ impl Player {
             for client in &mut self.clients {
                 if client.take_wake() {
                     client.poll();
-                    // Tasks in the background get their turn, too, before the clock moves.
+                    // Tasks in the background also get their turn before the clock moves.
                     context.waker().wake_by_ref();
                 }
             }

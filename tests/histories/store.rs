@@ -1,4 +1,5 @@
-//! A memory store that fails, hangs, lies or forgets on command, and tells the world what it did.
+//! A memory store that fails, hangs, lies or forgets on command, and reports to the world what it
+//! did.
 
 use std::future::{Future, pending};
 use std::sync::{Arc, Mutex};
@@ -151,8 +152,8 @@ impl Store for FaultyStore {
     }
 }
 
-/// Tells the world what the layer was told, at the moment when it learns it: also when it gives up
-/// waiting and drops the call.
+/// Reports to the world what the layer was told, at the moment when the layer learns it, or when it
+/// stops waiting and drops the call.
 struct Telling<'a> {
     world: &'a World,
     key: RecordKey,

@@ -1,4 +1,4 @@
-//! The ways in which the model can be made wrong, each of which the properties must notice.
+//! The mistakes that the model can make, each of which the properties must notice.
 
 /// One mistake in a store or in the layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub(crate) enum Mutation {
     RenewWithoutOwner,
     /// A store whose `release` does not ask who holds the key.
     ReleaseWithoutOwner,
-    /// A store whose `release` takes whatever is under the key.
+    /// A store whose `release` removes whatever is under the key.
     ReleaseDropsRecords,
     /// A store that claims for a ttl.
     TtlAsLease,
@@ -27,9 +27,9 @@ pub(crate) enum Mutation {
     NoRenewal,
     /// A layer that stops renewing when the store fails once.
     RenewalGivesUp,
-    /// A layer that takes `Lost` for an answer like any other, and says that it kept the response.
+    /// A layer that ignores `Lost`, and reports that it kept the response.
     LostTakenAsKept,
-    /// A layer that does not settle a claim of which it does not know whether it has it.
+    /// A layer that does not settle a claim that it may or may not have.
     UnknownNotSettled,
     /// A layer that tries `complete` once.
     CompleteNotRetried,

@@ -1,4 +1,4 @@
-//! What may happen in which state, and what must hold whatever happens.
+//! What may happen in each state, and what must always hold.
 
 use stateright::{Model, Property};
 
@@ -31,8 +31,8 @@ pub(crate) enum Action {
     Pause(usize),
     Resume(usize),
     Crash(usize),
-    /// A third of a lease passes. It can't while a process that is awake has something to do: such
-    /// a process meets its deadlines, and the rest is a pause.
+    /// A third of a lease passes, but not while a process that is awake has something to do: such a
+    /// process meets its deadlines, or else it counts as paused.
     Tick,
 }
 

@@ -10,13 +10,13 @@ pub(crate) struct State {
     pub(crate) store_is_up: bool,
     pub(crate) processes: [Process; MOST],
     pub(crate) requests: [Request; MOST],
-    /// Calls that were given up, and that reach the store at some time or never: a lost answer is
-    /// one that reaches it at once. Sorted, since the network keeps no order.
+    /// Calls that were given up, and that reach the store at some time or never. If one arrives at
+    /// once, only its answer was lost. Sorted, since the network keeps no order.
     pub(crate) late: Vec<(Id, Step)>,
     /// How much more may go wrong.
     pub(crate) left: Faults,
     pub(crate) promise: Option<Promise>,
-    /// For how many ticks nobody who could settle it has been behind the claim.
+    /// For how many ticks nobody has been there who could settle the claim.
     pub(crate) abandoned: u8,
     pub(crate) wrong: Wrong,
 }
@@ -37,7 +37,7 @@ pub(crate) struct Faults {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Process {
     Awake,
-    /// Does nothing, and does not know it: a stopped virtual machine, or a blocked thread.
+    /// Does nothing and does not notice, like a stopped virtual machine or a blocked thread.
     Paused,
     Dead,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Promise {
     pub(crate) left: u8,
 }
 
-/// What the last step did that can't be seen in the state behind it.
+/// What the last step did that the state after it does not show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Wrong {
     pub(crate) overlap: bool,
@@ -114,7 +114,7 @@ impl State {
         self.processes[request.process] == Process::Awake
     }
 
-    /// Tells whether a process that is awake has something to do that does not wait.
+    /// Returns whether a process that is awake has something to do at once.
     pub(crate) fn is_busy(&self) -> bool {
         let mut requests = self.requests.iter();
         requests.any(|request| request.has_step() && self.is_awake(request))
@@ -162,7 +162,7 @@ impl State {
         };
     }
 
-    /// Tells whether nothing that speaks for this owner can reach the store any more.
+    /// Returns whether nothing from this owner can reach the store any more.
     fn is_abandoned(&self, owner: Id) -> bool {
         let is_late = self.late.iter().any(|(late, _)| *late == owner);
         !self.requests[usize::from(owner)].is_active() && !is_late
@@ -181,7 +181,7 @@ impl State {
         }
     }
 
-    /// Notes what a step of this owner in the store did to what was promised.
+    /// Notes what an owner's step in the store means for the properties.
     pub(crate) fn note_step(&mut self, by: Id, step: Step, before: Slot) {
         if step == Step::Complete && before == Slot::Absent {
             // Nobody has claimed the key since: nothing excuses a second run any more.

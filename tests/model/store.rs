@@ -2,17 +2,17 @@
 
 use crate::mutation::Mutation;
 
-/// A request, named by its place in the history. It is the owner token of its claim, too, and the
-/// response that its handler gives, so that no two requests have either in common.
+/// A request, named by its place in the history. The number is also the owner token of its claim
+/// and the response of its handler, so no two requests share either.
 pub(crate) type Id = u8;
 
 /// A lease, in ticks. A tick is a third of it: the time between two renewals.
 pub(crate) const LEASE: u8 = 3;
-/// How long a record is kept. Longer than a lease, so that neither can stand in for the other.
+/// How long a record is kept: longer than a lease, so that neither can be taken for the other.
 pub(crate) const TTL: u8 = 5;
 
-/// What the store has under the key, as in the diagram of `Store`. Time is counted down, not up, so
-/// that histories which differ only in when they began are one state.
+/// What the store has under the key, as in the diagram of `Store`. Time is counted down, so that
+/// histories that differ only in their beginning are one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Slot {
     Absent,
@@ -40,7 +40,7 @@ pub(crate) enum Answer {
 }
 
 impl Slot {
-    /// Takes one atomic step. A lease or a ttl that has ended is `Absent` here: `tick` sees to it.
+    /// Takes one atomic step. A lease or a ttl that has ended is `Absent` here, thanks to `tick`.
     pub(crate) fn apply(&mut self, step: Step, owner: Id, mutation: Mutation) -> Answer {
         let held = matches!(*self, Self::Claimed { owner: holder, .. } if holder == owner);
         match (step, *self) {
@@ -96,7 +96,7 @@ impl Slot {
     }
 }
 
-/// What a claim without a look at what is there puts down.
+/// Returns what a claim writes, whatever is there.
 pub(crate) fn claim(owner: Id, mutation: Mutation) -> Slot {
     let left = match mutation {
         Mutation::TtlAsLease => TTL,

@@ -1,4 +1,4 @@
-//! What the store puts under a key, and what it makes of what it finds there.
+//! What the store writes under a key, and how it reads what it finds there.
 
 use std::time::Duration;
 
@@ -184,7 +184,7 @@ async fn a_user_with_the_commands_of_the_docs_may_take_every_step() {
     assert!(matches!(begun, Ok(Begin::Completed(_))), "{begun:?}");
 }
 
-/// As a connection does that repeats commands by itself.
+/// A connection that repeats commands by itself does this.
 #[tokio::test]
 async fn a_claim_that_arrives_twice_is_still_started() {
     let Some(server) = Server::start("a_claim_that_arrives_twice_is_still_started") else {

@@ -1,4 +1,4 @@
-//! What the cases have in common: fresh keys and claims, and steps whose answer is checked.
+//! What the cases share: fresh keys and claims, and steps whose answers are checked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,7 +143,7 @@ impl<S: Store> Bench<S> {
         assert_eq!(released, Ownership::Lost, "{what}: release");
     }
 
-    /// Checks that an owner is kept off a key that is another's or completed: all that it tries is
+    /// Checks that an owner is kept off a key that is another's or completed: whatever it tries is
     /// lost.
     pub(super) async fn must_be_kept_off(&self, key: &RecordKey, claim: &Claim, what: &str) {
         assert_eq!(self.tries(key, claim).await, KEPT_OFF, "{what}");
@@ -175,7 +175,7 @@ impl<S: Store> Bench<S> {
         ]
     }
 
-    /// Checks that a key ends as its term does: neither earlier nor later, however often it is
+    /// Checks that a key ends when its term does, neither earlier nor later, however often it is
     /// looked at. Returns the claim that took it.
     pub(super) async fn must_end(
         &self,
@@ -267,7 +267,7 @@ fn answer<T>(step: &str, answered: Result<T, StoreError>) -> T {
     })
 }
 
-/// A lease or a ttl that does not end while a case runs, and on a server not long after.
+/// A lease or a ttl that does not end while a case runs, but soon enough afterwards on a server.
 pub(super) const LONG: Duration = Duration::from_secs(600);
 
 const KEPT_OFF: [(&str, Ownership); 3] = [

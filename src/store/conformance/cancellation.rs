@@ -1,4 +1,4 @@
-//! A step whose future is dropped half-way is taken as a whole, or not at all.
+//! A step whose future is dropped half-way is taken completely or not at all.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -15,7 +15,7 @@ pub async fn a_claim_given_up_is_made_or_not<S: Store>(store: S, clock: Clock) {
         let (key, claim, next) = (fresh_key(), fresh_claim(), fresh_claim());
         let _ = give_up(bench.begin(&key, &claim, LONG), polls).await;
         match bench.begin(&key, &next, LONG).await {
-            // The step may still come about on a server; it is too late then.
+            // On a server the step may still be taken, but then it comes too late.
             Begin::Started => {
                 bench
                     .must_be_held(&key, &next, "after a claim given up")
@@ -29,7 +29,8 @@ pub async fn a_claim_given_up_is_made_or_not<S: Store>(store: S, clock: Clock) {
     }
 }
 
-/// A completion that is given up half-way leaves the claim or the whole record, and can be repeated.
+/// A completion that is given up half-way leaves the claim or the whole record, and can be
+/// repeated.
 pub async fn a_completion_given_up_is_made_or_not<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for polls in cuts() {
@@ -92,14 +93,15 @@ async fn give_up<F: Future>(step: F, polls: usize) -> Option<F::Output> {
             return Poll::Ready(None);
         }
         left -= 1;
-        // Woken at once, so that a step that waits for a server is dropped somewhere on the way.
+        // Woken at once, so that a step that waits for a server is dropped at some point on the
+        // way.
         context.waker().wake_by_ref();
         step.as_mut().poll(context).map(Some)
     })
     .await
 }
 
-/// Returns numbers of polls: each small one, and fewer of the large ones.
+/// Returns numbers of polls: all small ones, and some large ones.
 fn cuts() -> impl Iterator<Item = usize> {
     let next = |polls: &usize| Some(polls + 1 + polls / 2);
     (0..16).chain(std::iter::successors(Some(16), next).take_while(|polls| *polls < 4096))

@@ -15,7 +15,7 @@ pub async fn a_claim_of_an_absent_key_starts<S: Store>(store: S, clock: Clock) {
 }
 
 /// A claim of a key in progress is answered with the holder's fingerprint, and changes nothing.
-pub async fn a_claim_of_a_key_in_progress_tells_so<S: Store>(store: S, clock: Clock) {
+pub async fn a_claim_of_a_key_in_progress_reports_that<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (key, claim) = bench.claimed().await;
     for _ in 0..3 {

@@ -1,11 +1,11 @@
-//! The time by which a store is judged.
+//! The clock by which a store is judged.
 
 use std::future::Future;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// The time by which a store is judged: how long short leases are, and how exactly they must end.
+/// The clock by which a store is judged: how long short leases are, and how exactly they must end.
 ///
 /// # Examples
 ///
@@ -28,8 +28,8 @@ pub struct Clock {
 impl Clock {
     /// Creates the clock for a store whose time is tokio's, in a runtime whose clock is paused.
     ///
-    /// Time is exact and takes none. It is for stores in memory only: while something outside the
-    /// runtime works, a paused clock runs ahead.
+    /// Time is exact, and waiting takes none. For stores in memory only: a paused clock runs ahead
+    /// while something outside the runtime works.
     pub fn paused() -> Self {
         Self {
             // Not a whole number of seconds, so that it can't be met by chance by rounding.
@@ -61,7 +61,7 @@ impl Clock {
         }
     }
 
-    /// Returns ever longer terms for a case to try, until it came to its end before the term did.
+    /// Returns ever longer terms for a case to try, until it ends before the term does.
     pub(super) fn attempts(&self) -> impl Iterator<Item = Duration> + use<> {
         let short = self.short;
         (0..8).map(move |attempt| short * (1 << attempt))
@@ -113,7 +113,7 @@ impl Clock {
     }
 }
 
-/// When a lease or a ttl ends, as far as that can be told from outside the store.
+/// When a lease or a ttl ends, as far as can be known from outside the store.
 ///
 /// The store counts from some moment between the call and its answer.
 #[derive(Clone, Copy, Debug)]
@@ -123,12 +123,12 @@ pub(super) struct Term {
 }
 
 impl Term {
-    /// Tells whether a call that has been answered by now was taken while the term lasted.
+    /// Returns whether a call that was answered at this moment was taken while the term lasted.
     pub(super) fn lasted_until(&self, answered: Instant) -> bool {
         answered < self.lasts_until
     }
 
-    /// Tells whether a call that begins now finds that the term is over.
+    /// Returns whether a call that begins at this moment finds the term over.
     pub(super) fn is_over_at(&self, called: Instant) -> bool {
         called >= self.over_from
     }

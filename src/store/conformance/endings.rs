@@ -1,4 +1,4 @@
-//! What becomes of a claim by its own owner's hand.
+//! What becomes of a claim through its own owner.
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, record_of};
@@ -13,7 +13,7 @@ pub async fn complete_by_the_owner_keeps_the_record<S: Store>(store: S, clock: C
     bench.must_be_completed(&key, &record, "completed").await;
 }
 
-/// `renew` by the owner lets the claim outlast its first lease, as often as it is called.
+/// `renew` by the owner lets the claim outlast its first lease, however often it is called.
 pub async fn renew_by_the_owner_prolongs_the_lease<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     'attempts: for lease in clock.attempts() {
@@ -88,8 +88,8 @@ pub async fn a_completed_key_is_not_held_by_its_owner<S: Store>(store: S, clock:
         .await;
 }
 
-/// A released key is not in progress: its last owner's `renew` and second `release` are lost, and the
-/// key stays absent.
+/// A released key is not in progress: its last owner's `renew` and second `release` are lost, and
+/// the key stays absent.
 pub async fn a_released_key_is_not_held_by_its_owner<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (key, claim) = bench.claimed().await;
@@ -100,4 +100,4 @@ pub async fn a_released_key_is_not_held_by_its_owner<S: Store>(store: S, clock: 
 }
 
 pub(super) const INCONCLUSIVE: &str =
-    "this case came to no end within any lease: the store takes minutes to answer";
+    "this case could not end within any lease: the store takes minutes to answer";

@@ -1,4 +1,4 @@
-//! What becomes of a claim by the hand of somebody who does not hold it: nothing.
+//! What becomes of a claim through somebody who does not hold it: nothing.
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
@@ -29,7 +29,7 @@ pub async fn a_stranger_does_not_hold_a_key_in_progress<S: Store>(store: S, cloc
         .await;
 }
 
-/// A stranger does not make a lease longer: it ends as if nobody had tried.
+/// A stranger does not prolong a lease, which ends as if nobody had tried.
 pub async fn a_stranger_does_not_prolong_a_lease<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for lease in clock.attempts() {
@@ -62,7 +62,7 @@ pub async fn a_stranger_does_not_hold_a_completed_key<S: Store>(store: S, clock:
 
 /// The owner of a lease that has ended does not hold the key, even while nobody else does.
 ///
-/// One step a key, since the first that is wrongly taken would hide the other.
+/// Each step has a key of its own, since the first that is wrongly taken would hide the other.
 pub async fn an_owner_does_not_hold_a_lease_that_ended<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (key, claim) = bench.lost().await;

@@ -1,10 +1,10 @@
-//! Keys are apart, whatever bytes they are made of.
+//! Keys are distinct, whatever their bytes.
 
 use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
 use crate::store::{Begin, Ownership, RecordKey, Store};
 
-/// Keys that differ in one bit are apart: in progress, completed, and released.
+/// Keys that differ in one bit are distinct: in progress, completed, and released.
 pub async fn keys_that_differ_in_one_bit_are_apart<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for base in [*fresh_key().as_bytes(), letters(), zeros()] {
@@ -32,7 +32,7 @@ pub async fn keys_that_differ_in_one_bit_are_apart<S: Store>(store: S, clock: Cl
     }
 }
 
-/// To release a key leaves its neighbours alone.
+/// The release of a key leaves its neighbours alone.
 pub async fn a_release_leaves_other_keys_alone<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let mut claims = Vec::new();
@@ -72,12 +72,12 @@ fn neighbours(base: [u8; 32]) -> impl Iterator<Item = RecordKey> {
         .map(RecordKey::from_bytes)
 }
 
-/// Returns a fresh key of letters, which differ from one another by one bit as their case does.
+/// Returns a fresh key of letters, whose case is one bit.
 fn letters() -> [u8; 32] {
     fresh_key().as_bytes().map(|byte| b'a' + byte % 26)
 }
 
-/// Returns a fresh key that ends in zeros, as a text must not.
+/// Returns a fresh key that ends in zeros, which a C string can't hold.
 fn zeros() -> [u8; 32] {
     let mut bytes = *fresh_key().as_bytes();
     bytes[16..].fill(0);

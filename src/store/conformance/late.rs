@@ -1,12 +1,12 @@
-//! A completion that comes late is kept, unless somebody else has the key by then.
+//! A completion that comes late is kept, unless another owner or a record has the key by then.
 
 use super::Clock;
 use super::bench::{Bench, fresh_claim, fresh_key, record_of};
 use super::endings::INCONCLUSIVE;
 use crate::store::{Begin, Ownership, Store};
 
-/// `complete` of a key that nobody has claimed keeps the record: the claim may have been lost on its
-/// way.
+/// `complete` of a key that nobody has claimed keeps the record, since the claim may have been lost
+/// on its way.
 pub async fn complete_of_an_absent_key_keeps_the_record<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (key, claim) = (fresh_key(), fresh_claim());
@@ -69,8 +69,8 @@ pub async fn complete_of_a_released_key_keeps_the_record<S: Store>(store: S, clo
     }
 }
 
-/// A record that was completed late is a record like any other: nobody holds its key, it is not
-/// replaced, and its ttl ends when it was asked to, neither earlier nor later.
+/// A late record is a record like any other: nobody holds its key, it is not replaced, and its ttl
+/// ends when it was asked to, neither earlier nor later.
 pub async fn a_late_record_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for had_a_claim in [false, true] {

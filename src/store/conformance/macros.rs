@@ -1,4 +1,4 @@
-//! The list of the cases, and the macro that makes tests of them.
+//! The list of the cases, and the macro that turns them into tests.
 
 /// Expands to one named `#[tokio::test]` for each case of the
 /// [conformance kit](crate::store::conformance).
@@ -7,15 +7,15 @@
 ///
 /// In this order, each once:
 ///
-/// - `clock`: `paused` for a store in memory whose time is tokio's; `real` for every other, such as
-///   a server; or an expression for a [`Clock`](crate::store::conformance::Clock), which is real,
-///   too.
-/// - `store`: an expression for the store. Each test evaluates it anew in an async function, so it
-///   may await.
-/// - `room` (optional): an async closure that counts the keys that take room in the store; it adds
+/// - `clock`: `paused` for a store in memory whose time is tokio's; `real` for every other store,
+///   such as a server; or an expression for a real [`Clock`](crate::store::conformance::Clock) with
+///   other settings.
+/// - `store`: an expression for the store. Each test evaluates it in an async function, so it may
+///   await.
+/// - `room` (optional): an async closure that counts the keys that take room in the store. It adds
 ///   the case that their room is given back.
 /// - `bounded` (optional): an expression for a store that is full after at most 10,000 keys of
-///   1 KiB; it adds the case that a full store keeps what it has.
+///   1 KiB. It adds the case that a full store keeps what it has.
 ///
 /// The calling crate needs `tokio` with the features `macros` and `rt-multi-thread`, and
 /// `test-util` for `clock: paused`. Put each call into a module of its own, since the names of the
@@ -44,7 +44,7 @@ macro_rules! conformance_tests {
         $crate::conformance_tests! { @$then $($with)*
             timed: [
                 a_claim_of_an_absent_key_starts
-                a_claim_of_a_key_in_progress_tells_so
+                a_claim_of_a_key_in_progress_reports_that
                 a_claim_of_a_completed_key_gets_its_record
                 a_claim_after_the_lease_ended_starts
                 a_claim_after_the_ttl_ended_starts

@@ -1,8 +1,8 @@
 //! Checks that a store keeps what [`Store`] promises, for its author to run.
 //!
-//! Each guarantee is an async function here that panics where the store breaks it, and
-//! [`conformance_tests!`](crate::conformance_tests) turns them into one named test each. What is
-//! checked only grows: a store that passes today may be caught by a later version.
+//! Each guarantee is an async function here that panics if the store breaks it, and
+//! [`conformance_tests!`](crate::conformance_tests) turns each into a named test. The list only
+//! grows: a store that passes today may fail a later version.
 //!
 //! **Not API-stable.** Names and signatures in this module may change in any release; the macro's
 //! arguments will not.
@@ -28,16 +28,16 @@
 //!
 //! # Servers
 //!
-//! With `clock: real` leases and ttls are short and real. Keys are random, so that a server may be
-//! shared and need not be wiped; what is left there ends by itself within ten minutes. No check
-//! depends on how fast the machine or the server is: a lease is "over" for a call that begins after
-//! it must have ended and "lasts" for one that is answered before it may end, and in between either
-//! answer is right.
+//! With `clock: real` leases and ttls are short and real. Keys are random, so a server may be
+//! shared and need not be wiped; what is left there ends within ten minutes. No check depends on
+//! the speed of the machine or the server. A lease is "over" for a call that begins after it must
+//! have ended, and "lasts" for a call that is answered before it may end. In between, either answer
+//! is right.
 //!
 //! # What is not checked
 //!
-//! How a store behaves that is down, slow or damaged, that its time is its own, and that what it
-//! keeps outlives the process: there is no way to bring that about for every store.
+//! How a store behaves while it is down, slow or damaged, that its time is its own, and that its
+//! records outlive the process: these can't be brought about for every store.
 
 mod bench;
 mod cancellation;
@@ -89,7 +89,7 @@ impl<S: Store> Case<S> {
         self.name
     }
 
-    /// Runs the case. The future panics where the store breaks the guarantee.
+    /// Runs the case. The future panics if the store breaks the guarantee.
     pub fn run(&self, store: S, clock: Clock) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         (self.run)(store, clock)
     }

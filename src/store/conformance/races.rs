@@ -1,4 +1,4 @@
-//! Each step is atomic, however many are taken at once.
+//! Each step is atomic, however many are taken at the same time.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -48,10 +48,10 @@ pub async fn exactly_one_concurrent_claim_starts_after_a_ttl<S: Store>(store: S,
     }
 }
 
-/// Of many concurrent completions and releases of one claim exactly one of each kind is taken, and
-/// the completion stays, 120 times.
+/// Of many concurrent completions of one claim exactly one is taken, and of many releases exactly
+/// one, 120 times.
 ///
-/// A release may come first and leave the key absent, which a completion then takes.
+/// If both race, a release may come first, but the completion that follows it stays.
 pub async fn exactly_one_concurrent_ending_is_taken<S: Store>(store: S, clock: Clock) {
     let bench = Arc::new(Bench::new(store, clock));
     for round in 0..120 {
@@ -106,8 +106,8 @@ pub async fn a_late_completion_and_a_claim_exclude_each_other<S: Store>(store: S
     }
 }
 
-/// Of a completion of a key that nobody has claimed and concurrent claims of it, exactly one has the
-/// key, 100 times.
+/// Of a completion of a key that nobody has claimed and concurrent claims of it, exactly one has
+/// the key, 100 times.
 pub async fn a_completion_without_a_claim_and_a_claim_exclude_each_other<S: Store>(
     store: S,
     clock: Clock,
@@ -182,7 +182,7 @@ async fn exactly_one_starts<S: Store>(bench: &Arc<Bench<S>>, key: RecordKey) {
         .await;
 }
 
-/// Takes steps in tasks of their own that wait for one another before they begin.
+/// Takes each step in a task of its own, which waits for all others before it begins.
 async fn race<T, F>(tasks: usize, mut step: impl FnMut() -> F) -> Vec<T>
 where
     T: Send + 'static,

@@ -8,11 +8,11 @@ use super::Clock;
 use super::bench::{Bench, LONG, fresh_claim, fresh_key};
 use crate::store::{Begin, Claim, Fingerprint, Owner, Record, Store};
 
-/// A body comes back byte for byte: none, empty, with every byte there is, and as long as 1 MiB.
+/// A body comes back byte for byte: none, empty, with every byte there is, and of 1 MiB.
 pub async fn a_body_comes_back_byte_for_byte<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let every_byte: Vec<u8> = (0..=255).collect();
-    // Of a length that divides no block, so that no two blocks are alike.
+    // The pattern's length divides no block size, so that no two blocks are equal.
     let long: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
     let bodies: [(&str, Option<&[u8]>); 10] = [
         ("no body", None),
@@ -103,7 +103,8 @@ pub async fn a_fingerprint_comes_back_as_given<S: Store>(store: S, clock: Clock)
     }
 }
 
-/// A lease of a millisecond and a ttl of a year are taken, and every owner's token is told apart.
+/// A lease of a millisecond and a ttl of a year work, and owners that differ in one bit are
+/// distinct.
 pub async fn extreme_terms_and_tokens_are_taken<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for bytes in [[0; 16], [0xff; 16], std::array::from_fn(|at| at as u8)] {

@@ -1,6 +1,6 @@
-//! The room of a store: given back when a key ends, and never taken from those that have it.
+//! The room of a store: given back when a key ends, and never taken from a key that has it.
 //!
-//! These cases need more of a store than [`Store`] does: a count of what it holds, or a limit.
+//! These cases need more than [`Store`]: a count of what the store holds, or a limit.
 
 use http::StatusCode;
 
@@ -11,8 +11,8 @@ use crate::store::{Begin, Ownership, Record, Store, StoreErrorKind};
 
 /// The room of claims and records that have ended is given back, without a request coming in.
 ///
-/// `room` counts the keys in the store, those that have ended and still take room included. Nobody
-/// else may use what it counts meanwhile: give the store a namespace of its own.
+/// `room` counts the keys in the store, including those that have ended and still take room. Nobody
+/// else may use what it counts meanwhile, so give the store a namespace of its own.
 pub async fn the_room_of_what_ended_is_given_back<S: Store>(
     store: S,
     clock: Clock,
@@ -53,8 +53,8 @@ pub async fn the_room_of_what_ended_is_given_back<S: Store>(
     panic!("{INCONCLUSIVE}");
 }
 
-/// A store that is full refuses new claims, keeps records and claims, keeps a late record or refuses
-/// it as full, and takes claims again when there is room.
+/// A store that is full refuses new claims, keeps records and claims, keeps a late record or
+/// refuses it as full, and takes claims again when there is room.
 ///
 /// The store must be full after at most 10,000 keys of 1 KiB.
 pub async fn a_full_store_keeps_what_it_has<S: Store>(store: S, clock: Clock) {

@@ -5,7 +5,7 @@ use super::bench::{Bench, LONG, fresh_claim, fresh_key, record_of};
 use super::endings::INCONCLUSIVE;
 use crate::store::{Begin, Ownership, Store};
 
-/// A lease ends when it was asked to: not earlier, not later, and not prolonged by who asks.
+/// A lease ends when it was asked to: not earlier, not later, and not prolonged by those who ask.
 pub async fn a_lease_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let lease = shortest_attempt(&clock);
@@ -20,7 +20,7 @@ pub async fn a_lease_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
         .await;
 }
 
-/// A renewed lease ends when the renewal asked for: counted from then on, not later.
+/// A renewed lease ends when its renewal asked for, counted from the renewal.
 pub async fn a_renewed_lease_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     for lease in clock.attempts() {
@@ -46,12 +46,12 @@ pub async fn a_renewed_lease_ends_when_asked_for<S: Store>(store: S, clock: Cloc
     panic!("{INCONCLUSIVE}");
 }
 
-/// A ttl ends when it was asked to: counted from the completion, and not prolonged by replays.
+/// A ttl ends when it was asked to, counted from the completion, and is not prolonged by replays.
 pub async fn a_ttl_ends_when_asked_for<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let ttl = shortest_attempt(&clock);
     let (key, first) = bench.claimed().await;
-    // A ttl that were counted from the claim would be over too early.
+    // If the ttl were counted from the claim, it would end too early.
     clock.sleep(ttl / 2).await;
     let record = record_of(&first);
     let complete = bench.complete(&key, first.owner(), &record, ttl);
@@ -110,7 +110,7 @@ pub async fn a_record_outlives_the_lease<S: Store>(store: S, clock: Clock) {
     panic!("{INCONCLUSIVE}");
 }
 
-/// A term belongs to its key: others that end earlier or later do not matter.
+/// A term belongs to its key: other keys may end earlier or later.
 pub async fn each_key_ends_by_itself<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let (kept, _, record) = bench.completed().await;
@@ -122,7 +122,7 @@ pub async fn each_key_ends_by_itself<S: Store>(store: S, clock: Clock) {
     bench
         .must_end(&key, &term, |found| matches!(found, Begin::InProgress(_)))
         .await;
-    // What gives room back may come a while later.
+    // Room may be given back a while later.
     clock.sleep(lease).await;
     bench
         .must_be_completed(&kept, &record, "after another key ended")

@@ -1,4 +1,4 @@
-//! The order in which keys end, without a scan: coarse buckets of time.
+//! The order in which keys end, kept in coarse buckets of time, so that nothing is scanned.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,7 +7,7 @@ use super::sweeper::Sweeping;
 use super::tick::Tick;
 use crate::store::RecordKey;
 
-/// The keys of a store by the tick at which they are to be looked at.
+/// The keys of a store, by the tick at which each is looked at.
 ///
 /// Adding a key costs O(log buckets), whatever the number of keys; taking one costs O(1).
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub(super) struct Expiry {
 }
 
 impl Expiry {
-    /// Adds a key, and tells whether it is now the first that becomes due.
+    /// Adds a key, and returns whether it is now the first to become due.
     pub(super) fn push(&mut self, tick: Tick, key: RecordKey) -> bool {
         match self.buckets.entry(tick) {
             Entry::Occupied(mut bucket) => {
@@ -36,7 +36,7 @@ impl Expiry {
         self.buckets.keys().next().copied()
     }
 
-    /// Takes some keys out that are due at this tick, and says at which tick they were.
+    /// Takes out some keys that are due by now, and returns them with their tick.
     pub(super) fn pop_due(&mut self, now: Tick) -> Option<(Tick, Vec<RecordKey>)> {
         let mut bucket = self.buckets.first_entry()?;
         let tick = *bucket.key();
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn push_tells_when_a_key_is_the_first_that_becomes_due() {
+    fn push_reports_when_a_key_is_the_first_to_become_due() {
         let mut expiry = Expiry::default();
         assert!(expiry.push(5, key(0)));
         assert!(!expiry.push(5, key(1)));

@@ -15,15 +15,16 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 
 /// A [`Store`] in the memory of one process: fast, not shared with other processes, not durable.
 ///
-/// A clone works on the same records. The room that keys take is bounded, by default by 256 MiB:
-/// a store that is full drops what has ended and then refuses new claims, so that requests go
-/// through unprotected; records that were promised to earlier callers stay, and so do claims in
-/// progress.
+/// A clone works on the same records. The room that keys take is bounded, by default by 256 MiB. A
+/// store that is full drops what has ended. If that does not help it refuses new claims, and their
+/// requests go through unprotected. Records stay, since they were promised to earlier callers, and
+/// so do claims in progress.
 ///
 /// Room is given back about a second after a record's ttl or a claim's lease has ended, by a task
 /// that runs on the tokio runtime of a claim while the store is not empty. If that runtime is not
-/// driven any more, a claim on another one starts another task. Without a runtime, or on one without
-/// timers, claims give the room back themselves. Time is tokio's, so that a test can pause it.
+/// driven any more, a claim on another one starts another task. Without a runtime, or on one
+/// without timers, claims give the room back themselves. Time is tokio's, so that a test can pause
+/// it.
 ///
 /// # Examples
 ///
@@ -51,12 +52,12 @@ impl MemoryStore {
     /// Sets how many bytes keys and records may take before new claims are refused. Default: 256
     /// MiB.
     ///
-    /// Claims that were taken before the limit was reached may still complete up to 5 % beyond it.
-    /// The limit is one for all clones.
+    /// A handler that has run may still be completed up to 5 % beyond the limit. All clones share
+    /// one limit.
     ///
     /// # Panics
     ///
-    /// Panics if `max_bytes` is below 4 KiB, in which hardly a record fits.
+    /// Panics if `max_bytes` is below 4 KiB, which is hardly enough for a record.
     #[must_use]
     pub fn max_bytes(self, max_bytes: usize) -> Self {
         assert!(
@@ -67,13 +68,15 @@ impl MemoryStore {
         self
     }
 
-    /// Returns the number of keys in the store: claims in progress and records, with those that
-    /// have ended and still take room. Walks over all shards of the table.
+    /// Returns the number of claims in progress and records, including those that have ended and
+    /// still take room.
+    ///
+    /// Walks over all shards of the table.
     pub fn len(&self) -> usize {
         self.shared.len()
     }
 
-    /// Tells whether no key is in the store.
+    /// Returns whether no key is in the store.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

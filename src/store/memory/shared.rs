@@ -62,9 +62,9 @@ impl Shared {
         let mut may_sweep = true;
         let (now, tick) = loop {
             let entry = self.slots.entry(*key);
-            // Here and below the clock is read when the key is locked: a thread that read it and
-            // then waited for the lock would judge by the past, and set an end back that another
-            // has prolonged meanwhile.
+            // Here and below, the clock is read once the key is locked. A thread that read it and
+            // then waited for the lock would judge by an old time, and could set back an end that
+            // another thread has prolonged meanwhile.
             let now = self.now();
             let deadline = after(now, lease);
             let tick = tick_at(deadline);
@@ -119,7 +119,7 @@ impl Shared {
             deadline,
             tick,
         };
-        // Claims are refused at the limit; whoever has run may complete a little beyond.
+        // Claims are refused at the limit; a handler that has run may be completed a little beyond.
         let max_bytes = self.max_bytes();
         let limit = max_bytes.saturating_add(max_bytes / 20);
         if self.bytes().saturating_add(completed.size()) > limit {
@@ -181,7 +181,7 @@ impl Shared {
                 continue;
             }
             if slot.get().is_live(now) {
-                // Completed or renewed since: to be looked at again when that ends.
+                // Completed or renewed since: looked at again when that ends.
                 let tick = tick_at(slot.get().deadline);
                 slot.get_mut().tick = tick;
                 self.enqueue(&mut self.expiry(), tick, key);
@@ -195,8 +195,8 @@ impl Shared {
 
     /// Does what a claim does for others, and reports whether there was anything to do.
     ///
-    /// A claim adds a key that is looked at twice or more, and a chunk may hold a single key: claims
-    /// that took a chunk each would not keep up.
+    /// A claim adds a key that is looked at twice or more, and a chunk may hold a single key:
+    /// claims that took a chunk each would not keep up.
     fn sweep_some(&self) -> bool {
         let mut swept = 0;
         while swept < CHUNK {
@@ -216,8 +216,8 @@ impl Shared {
         }
     }
 
-    /// Returns when the next key is due; `None` says that the task is not needed any more, and that
-    /// the next claim starts another where there is none.
+    /// Returns when the next key is due, or `None` if the task is not needed any more: either no
+    /// key is left, and the next claim starts another task, or that has happened already.
     pub(super) fn next_sweep(&self, task: &Arc<Notify>) -> Option<Instant> {
         let mut expiry = self.expiry();
         if !expiry.sweeping.is(task) {
@@ -243,7 +243,8 @@ impl Shared {
         self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a key into the order of expiry, and sees to it that somebody looks there.
+    /// Puts a key into the order of expiry, and makes sure that somebody looks at it when it is
+    /// due.
     fn watch(self: &Arc<Self>, now: u64, tick: Tick, key: RecordKey) {
         let now = now_tick(now);
         let mut expiry = self.expiry();
@@ -260,7 +261,7 @@ impl Shared {
         }
     }
 
-    /// Moves a key forward in the order of expiry if it now ends before the bucket it is in.
+    /// Moves a key forward in the order of expiry if it now ends earlier than its bucket says.
     fn hasten(&self, key: &RecordKey, mut slot: dashmap::mapref::one::RefMut<'_, RecordKey, Slot>) {
         let tick = tick_at(slot.deadline);
         if tick >= slot.tick {
@@ -270,8 +271,8 @@ impl Shared {
         self.enqueue(&mut self.expiry(), tick, *key);
     }
 
-    /// Adds a key to the order of expiry, where it takes room until its tick, also when it is given
-    /// up before.
+    /// Adds a key to the order of expiry. It takes room there until its tick, even if the key is
+    /// released earlier.
     fn enqueue(&self, expiry: &mut Expiry, tick: Tick, key: RecordKey) {
         self.bytes.fetch_add(ENTRY, Ordering::Relaxed);
         if expiry.push(tick, key) {
@@ -296,16 +297,16 @@ impl Drop for Shared {
     }
 }
 
-/// How many times as much room as keys a table must have to be shrunk.
+/// A table is shrunk if it has room for more than this many times its keys.
 const SPARSE: usize = 8;
 
-/// A table of this room is left as it is.
+/// A table with room for no more keys than this is not shrunk.
 const SMALL_TABLE: usize = 64 * SHARDS;
 
 /// The room of a key in the order of expiry.
 const ENTRY: usize = size_of::<RecordKey>();
 
-/// Many small shards, so that one that grows moves few slots and holds few others up.
+/// Many small shards: one that grows moves few slots, and few writers wait for it.
 const SHARDS: usize = 256;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Who gives the room of ended keys back without a request coming in.
+//! The task that gives the room of ended keys back without a request coming in.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
@@ -18,15 +18,15 @@ pub(super) enum Sweeping {
     Nobody,
     /// The task that is woken by this, started at this tick.
     Task { wake: Arc<Notify>, since: Tick },
-    /// The claims alone: a runtime without timers, where a task can't wait.
+    /// Claims alone, since a runtime has no timers and a task could not wait.
     Claims,
 }
 
 impl Sweeping {
     /// Returns the task that is missing, for the caller to spawn once it holds no lock.
     ///
-    /// A task that neglects its keys is replaced: its runtime is not driven any more. The new one gets
-    /// as long a time before it is replaced, too.
+    /// A task that neglects its keys is replaced, since its runtime is not driven any more. The new
+    /// task gets as much time before it is replaced in turn.
     pub(super) fn missing(
         &mut self,
         shared: &Arc<Shared>,
@@ -55,13 +55,13 @@ impl Sweeping {
         }
     }
 
-    /// Tells whether it is the task with this waker that sweeps.
+    /// Returns whether the task with this waker is the one that sweeps.
     pub(super) fn is(&self, task: &Arc<Notify>) -> bool {
         matches!(self, Self::Task { wake, .. } if Arc::ptr_eq(wake, task))
     }
 }
 
-/// Tells whether a task that was there at a tick would have acted by now, were its runtime driven.
+/// Returns whether a tick lies so far back that a task whose runtime is driven would have acted.
 pub(super) fn is_long_before(tick: Tick, now: Tick) -> bool {
     tick.saturating_add(PATIENCE) < now
 }
@@ -98,7 +98,7 @@ impl Sweeper {
 }
 
 impl Drop for Sweeper {
-    /// Lets the next claim start another task where this one's runtime is gone.
+    /// Lets the next claim start another task if this one ends with its runtime.
     fn drop(&mut self) {
         if let Some(shared) = self.shared.upgrade() {
             shared.leave_sweeping(&self.wake, Sweeping::Nobody);
@@ -106,5 +106,5 @@ impl Drop for Sweeper {
     }
 }
 
-/// How many ticks late a task may be.
+/// How many ticks a task may be late.
 const PATIENCE: Tick = 2;

@@ -1,4 +1,4 @@
-//! Coarse time, which keys end by.
+//! The coarse time by which keys are looked at.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ pub(super) fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// The first tick at which this point in time has passed.
+/// Returns the first tick at which this point in time has passed.
 pub(super) fn tick_at(deadline: u64) -> Tick {
     Tick::try_from(deadline.div_ceil(nanos(TICK))).unwrap_or(Tick::MAX)
 }
 
-/// The last tick that has passed at this point in time.
+/// Returns the last tick that has passed at this point in time.
 pub(super) fn now_tick(now: u64) -> Tick {
     Tick::try_from(now / nanos(TICK)).unwrap_or(Tick::MAX)
 }

@@ -18,8 +18,8 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     })
 }
 
-/// Tells whether the statement would do if it were run again: where the database's default is a
-/// stricter isolation than read committed, that is the answer to a race.
+/// Returns whether the statement has lost a race, so that it may be run again. This happens if the
+/// database's default isolation is stricter than read committed.
 pub(super) fn is_lost_race(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     // serialization_failure, deadlock_detected.

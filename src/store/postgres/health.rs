@@ -1,4 +1,4 @@
-//! Whether the server answers, so that no request waits for one that does not.
+//! Whether the server answers, so that no request waits for a server that does not.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,11 +11,11 @@ use tokio::time::{sleep, timeout};
 
 /// What is known of the server.
 ///
-/// A request that met an error or gave up waiting makes it suspect. One task then tries to connect,
-/// and where that does not succeed soon, the server counts as down until it does.
+/// A request that met an error or stopped waiting makes the server suspect. One task then tries to
+/// connect, and if that does not succeed soon, the server counts as down until it does.
 ///
 /// Without this, an outage would be slow to end: requests would queue for the pool in order, and
-/// each would come to make a connection when its own patience is nearly over, and give that up, too.
+/// each would begin to connect only when its own time is nearly up, and give that up as well.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     down: AtomicBool,
@@ -27,7 +27,7 @@ impl Health {
         self.down.load(Ordering::Acquire)
     }
 
-    /// Sees to it that the server is looked at.
+    /// Makes sure that a task looks at the server.
     pub(super) fn suspect(self: &Arc<Self>, pool: &PgPool) {
         if self.probed.swap(true, Ordering::AcqRel) {
             return;
@@ -55,21 +55,21 @@ async fn probe(health: Weak<Health>, pool: PgPool) {
         limit = (limit * 2).min(LONG);
         sleep(PAUSE).await;
     }
-    // A server that answers new connections and fails requests is not asked all the time.
+    // A server that accepts connections and fails requests is not probed all the time.
     sleep(PAUSE).await;
     if let Some(health) = health.upgrade() {
         health.probed.store(false, Ordering::Release);
     }
 }
 
-/// Tells whether the server takes a connection within a time.
+/// Returns whether the server accepts a connection within a time.
 async fn answers(options: &PgConnectOptions, limit: Duration) -> bool {
     match timeout(limit, options.connect()).await {
         Ok(Ok(connection)) => {
             let _ = timeout(limit, connection.close()).await;
             true
         }
-        // Whatever else it says, it speaks: that it has no place for another connection, perhaps.
+        // Any other error is an answer, too: perhaps there is no room for another connection.
         Ok(Err(sqlx::Error::Database(error))) => error.code().as_deref() != Some(STARTING),
         Ok(Err(_)) | Err(_) => false,
     }
@@ -78,10 +78,10 @@ async fn answers(options: &PgConnectOptions, limit: Duration) -> bool {
 /// cannot_connect_now: the server is starting up or shutting down.
 const STARTING: &str = "57P03";
 
-/// How long the first try may take: below any sensible `store_timeout`.
+/// How long the first try may take: less than any sensible `store_timeout`.
 const SOON: Duration = Duration::from_millis(250);
 
-/// How long a later try may take. A network that is back is noticed when the next one begins.
+/// How long a later try may take. A network that is back is noticed by the next try.
 const LONG: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(50);

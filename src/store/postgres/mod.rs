@@ -24,53 +24,56 @@ use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
 use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
-/// A [`Store`] in a PostgreSQL database, shared by all processes that use it, and as durable as the
+/// A [`Store`] in a PostgreSQL database: shared by all processes that use it, and as durable as the
 /// database.
 ///
-/// A claim, a replay and each other step take one statement, in one round trip; a first write is two
-/// of them. A clone works on the same records and the same pool. All time is the server's.
+/// Each step is one statement and takes one round trip: a replay is one step, a first write two. A
+/// clone works on the same records and the same pool. All time is the server's.
 ///
 /// # Table
 ///
-/// [`PostgresStore::migrate`] makes the table. An application whose tables are made by migrations of
-/// its own adds this to them; it is what `migrate` runs:
+/// [`PostgresStore::migrate`] makes the table. An application with migrations of its own adds this
+/// to them instead, which is what `migrate` runs:
 ///
 /// ```sql
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`], and a row is as good as absent once `expires` has
-/// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the table,
-/// and for `migrate` also `CREATE` on the schema, even if the table exists.
+/// To read it by hand: `key` is the [`RecordKey`], and a row counts as absent once `expires` has
+/// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the
+/// table, and for `migrate` also `CREATE` on the schema, even if the table exists.
 ///
-/// Rows that have ended take room until they are removed, which no request does: run
+/// Rows that have ended take room until they are removed, and requests do not remove them. Run
 /// [`PostgresStore::cleaner`] in the application, or call [`PostgresStore::clean`] from a job.
+/// Several instances share the work: each skips the rows that another is removing.
 ///
 /// # Connection
 ///
-/// A request that no longer waits for its answer closes the connection, and a server that then takes
-/// no new one counts as down: the store fails at once with [`StoreErrorKind::Unavailable`], and the
-/// layer runs requests unprotected, until the server is found to be back by a task that tries it all
-/// the time.
+/// A request that stops waiting for its answer closes the connection. If the server then accepts no
+/// new one, it counts as down: the store fails at once with [`StoreErrorKind::Unavailable`], and
+/// the layer runs requests unprotected. Meanwhile a task keeps trying to connect, and ends this
+/// when the server is back.
 ///
-/// [`PostgresStore::connect`] makes a pool of ten connections, which are used without a ping before,
-/// unless they were idle for a second.
+/// [`PostgresStore::connect`] makes a pool of ten connections. A connection is pinged before its
+/// use only if it was idle for a second.
 ///
-/// [`PostgresStore::new`] takes the application's pool, with its settings. By default sqlx pings a
-/// connection before each use, which makes every step two round trips (`test_before_acquire`).
-/// Requests wait their turn for a connection at most for the layer's `store_timeout`, and then run
-/// unprotected: where the handlers hold connections of the same pool for long, give the store a pool
-/// of its own. For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`. Behind a
-/// proxy that pools transactions, prepared statements must be supported (PgBouncer: from 1.21) or
+/// [`PostgresStore::new`] uses the application's pool, with its settings. By default sqlx pings a
+/// connection before each use (`test_before_acquire`), so every step takes two round trips.
+/// Requests wait for a connection for at most the layer's `store_timeout`, and then run
+/// unprotected: if handlers hold connections of the same pool for long, give the store a pool of
+/// its own. For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`. A proxy that
+/// pools transactions must support prepared statements (PgBouncer does from 1.21), or they must be
 /// turned off (`statement_cache_capacity(0)`).
 ///
 /// # What an operator must know
 ///
-/// A step is committed as the database's `synchronous_commit` says. By default, a record whose
+/// The database's `synchronous_commit` decides how durable a step is. By default, a record whose
 /// response was seen survives a crash of the server. With `synchronous_commit = off`, a crash loses
-/// the steps of the last half second or so; a failover to an asynchronous replica loses what it had
-/// not received. A lost record means that a retry runs again; a lost claim means that a retry that
-/// comes while the first request still runs is not refused, but runs too.
+/// the steps of about the last half second. A failover to an asynchronous replica loses what the
+/// replica had not received.
+///
+/// After the loss of a record, a retry runs again. After the loss of a claim, a retry that comes
+/// while the first request still runs is not refused, but runs too.
 ///
 /// # Examples
 ///
@@ -101,7 +104,7 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// If the address is none, or the server can't be reached within a few seconds or refuses the
+    /// If the URL is not valid, the server can't be reached within a few seconds, or it refuses the
     /// connection. An application that must start without its database calls
     /// [`PostgresStore::connect_lazy`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
@@ -109,11 +112,11 @@ impl PostgresStore {
         Ok(Self::new(pool))
     }
 
-    /// Takes a database's address, and connects when the first request comes.
+    /// Connects to a database when the first request comes.
     ///
     /// # Errors
     ///
-    /// If the address is none.
+    /// If the URL is not valid.
     ///
     /// # Panics
     ///
@@ -123,7 +126,7 @@ impl PostgresStore {
         Ok(Self::new(pool))
     }
 
-    /// Uses a pool that the application has.
+    /// Uses a pool that the application already has.
     pub fn new(pool: PgPool) -> Self {
         let table = Table::default();
         let statements = Arc::new(Statements::new(&table));
@@ -223,8 +226,8 @@ impl Store for PostgresStore {
                 .bind(micros(lease));
             match self.pool.run(query).await {
                 Ok(Some(row)) => return sql::begun(row.try_get(0).map_err(store_error)?, claim),
-                // Another request has claimed the key since this statement took its snapshot. By
-                // now that can be seen.
+                // Another request has claimed the key since this statement took its snapshot. The
+                // next statement sees that claim.
                 Ok(None) => {}
                 Err(error) if is_lost_race(&error) => {}
                 // The server was restarted since the connection was last used. If it had claimed

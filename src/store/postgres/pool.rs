@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL that a hanging server can't keep.
+//! Connections to PostgreSQL, which a server that hangs can't hold on to.
 
 use std::fmt;
 use std::future::Future;
@@ -27,7 +27,7 @@ impl Pool {
         Self { pool, health }
     }
 
-    /// Returns the pool itself, for what is no request.
+    /// Returns the pool itself, for uses other than requests.
     pub(super) fn plain(&self) -> &PgPool {
         &self.pool
     }
@@ -47,15 +47,15 @@ impl Pool {
         };
         let answer = step.take(query).await;
         step.is_answered = !answer.as_ref().is_err_and(is_of_connection);
-        // An error of the connection is found by the pool, too.
+        // The pool itself notices an error of the connection.
         drop(step.connection.take());
         answer
     }
 }
 
-/// A statement on its way: if it is dropped before the answer, its connection is closed.
+/// A statement under way. If it is dropped before the answer, its connection is closed.
 ///
-/// The pool would first wait for the server to answer, and one that hangs would soon have all
+/// The pool would first wait for the server to answer, and a server that hangs would soon hold all
 /// connections.
 struct Step<'p> {
     pool: &'p Pool,
@@ -86,7 +86,7 @@ impl Drop for Step<'_> {
     }
 }
 
-/// Tells whether an error may mean that the server is not there.
+/// Returns whether an error may mean that the server is gone.
 fn is_of_connection(error: &sqlx::Error) -> bool {
     match error {
         // admin_shutdown, crash_shutdown, cannot_connect_now.
@@ -110,16 +110,16 @@ impl fmt::Display for Down {
 
 impl std::error::Error for Down {}
 
-/// Returns the options of a pool that the store makes by itself.
+/// Returns the options of a pool that the store makes itself.
 pub(super) fn options() -> PgPoolOptions {
     PgPoolOptions::new()
         .acquire_timeout(CONNECT)
-        // That would be a round trip before each statement.
+        // A test would be a round trip before each statement.
         .test_before_acquire(false)
         .before_acquire(check_if_idle)
 }
 
-/// Pings a connection that was idle for long, which may have died meanwhile.
+/// Pings a connection that was idle for long and may have died meanwhile.
 #[allow(clippy::needless_pass_by_value, reason = "the pool calls it so")]
 fn check_if_idle(connection: &mut PgConnection, of: PoolConnectionMetadata) -> Checked<'_> {
     Box::pin(async move {
@@ -133,15 +133,15 @@ fn check_if_idle(connection: &mut PgConnection, of: PoolConnectionMetadata) -> C
 async fn ping(connection: &mut PgConnection, limit: Duration) -> Result<bool, sqlx::Error> {
     match tokio::time::timeout(limit, connection.ping()).await {
         Ok(answer) => answer.map(|()| true),
-        // An error makes the pool close the connection without a farewell.
+        // An error makes the pool close the connection without saying goodbye to the server.
         Err(_) => Err(sqlx::Error::PoolTimedOut),
     }
 }
 
 type Checked<'c> = Pin<Box<dyn Future<Output = Result<bool, sqlx::Error>> + Send + 'c>>;
 
-/// How long a new connection may take, where nothing else limits it.
+/// How long a new connection may take if nothing else limits it.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// From when on an idle connection is not trusted.
+/// How long a connection may be idle and still be trusted.
 const IDLE: Duration = Duration::from_secs(1);

@@ -8,13 +8,13 @@ use redis::{Cmd, RedisResult, Value};
 
 /// A connection that many requests use at once.
 pub(super) trait Connection: Send + Sync {
-    /// Sends a command and waits for its reply, of which one that tells an error is an `Err`.
+    /// Sends a command and waits for its reply. A reply that reports an error is an `Err`.
     fn ask<'a>(&'a self, command: &'a Cmd) -> Reply<'a>;
 }
 
 pub(super) type Reply<'a> = Pin<Box<dyn Future<Output = RedisResult<Value>> + Send + 'a>>;
 
-/// The application's own connection, which is cloned for each command, as the driver means it.
+/// The application's own connection. It is cloned for each command, as the driver intends.
 pub(super) struct Given<C>(pub(super) C);
 
 impl<C> Connection for Given<C>

@@ -13,14 +13,14 @@ fn kind_of(error: &RedisError) -> StoreErrorKind {
     match error.code() {
         // The server is at `maxmemory`, and its policy is not to evict.
         Some("OOM") => StoreErrorKind::Full,
-        // Somebody keeps something else under the name of a record.
+        // There is something else under the name of a record.
         Some("WRONGTYPE") => StoreErrorKind::Corrupt,
         _ if error.is_timeout() => StoreErrorKind::Timeout,
         _ => StoreErrorKind::Unavailable,
     }
 }
 
-/// The reply is none that the command has.
+/// The error of a reply that the command does not have.
 pub(super) fn unexpected_reply() -> StoreError {
     store_error(RedisError::from((
         ErrorKind::UnexpectedReturnType,

@@ -22,39 +22,40 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 
 /// A [`Store`] in a Redis (7.0 or newer) or Valkey server, shared by all processes that use it.
 ///
-/// A claim and a replay each take one round trip to the server, a first write two. Each record is
-/// one key, so that a Redis Cluster needs no step over several nodes. All time is the server's.
+/// A claim and a replay take one round trip to the server each, and a first write takes two. Each
+/// record is one key, so on a Redis Cluster no step involves several nodes. All time is the
+/// server's.
 ///
 /// # Connection
 ///
-/// [`RedisStore::connect`] makes a connection of its own to one server, which all requests share.
-/// When it breaks, or when nothing has come back on it for a second, it is made anew in the
-/// background; meanwhile the store fails at once with [`StoreErrorKind::Unavailable`], and the layer
-/// runs requests unprotected. No request waits for a reconnect. Protection is back about a tenth of
-/// a second after the server.
+/// [`RedisStore::connect`] makes one connection to one server, which all requests share. When it
+/// breaks, or when nothing has come back on it for a second, the store reconnects in the
+/// background. Until then it fails at once with [`StoreErrorKind::Unavailable`], and the layer runs
+/// requests unprotected. No request waits for a reconnect. Protection is back about a tenth of a
+/// second after the server.
 ///
-/// [`RedisStore::new`] takes a connection that the application already has, also one to a Redis
-/// Cluster. For one by TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as
+/// [`RedisStore::new`] uses a connection that the application already has, which may lead to a
+/// Redis Cluster. For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as
 /// `tokio-rustls-comp`.
 ///
 /// # What an operator must set
 ///
-/// - `maxmemory-policy noeviction`, on an instance of its own if another one evicts: an evicted
-///   record is a write that runs again. At `maxmemory` the store then refuses new claims
-///   ([`StoreErrorKind::Full`]), and first requests run unprotected; what is kept is still replayed,
-///   and claims already made still complete.
-/// - Persistence, if a restart must not forget. With `appendonly yes` and the default
-///   `appendfsync everysec`, a crash of the server loses the records of about the last second; with
-///   snapshots alone, those since the last one; with neither, all.
-/// - Replicas, if the loss of a machine must not forget. Replication is asynchronous: a failover
-///   loses what the new primary had not received yet, usually some milliseconds;
-///   `min-replicas-to-write 1` bounds that for a primary that is cut off from its replicas.
-/// - An ACL that lets the application use `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA`
-///   on its keys.
+/// - `maxmemory-policy noeviction`, because an evicted record is a write that runs again. If the
+///   server must evict for others, give the store an instance of its own. At `maxmemory` the store
+///   refuses new claims ([`StoreErrorKind::Full`]), and first requests run unprotected. Kept
+///   records are still replayed, and claims already made still complete.
+/// - Persistence, if records must survive a restart. With `appendonly yes` and the default
+///   `appendfsync everysec`, a crash of the server loses the records of about the last second. With
+///   snapshots alone, it loses those since the last snapshot; with neither, all.
+/// - Replicas, if records must survive the loss of a machine. Replication is asynchronous: a
+///   failover loses what the new primary had not received yet, usually some milliseconds.
+///   `min-replicas-to-write 1` bounds the loss if a primary is cut off from its replicas.
+/// - An ACL that allows `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA` on the
+///   application's keys.
 ///
-/// A lost record means that a retry runs again, as it would without the layer. A lost claim means
-/// that a retry that comes while the first request still runs is not refused but runs too. Nothing
-/// else is lost: a response never goes to another request.
+/// After the loss of a record, a retry runs again, as it would without the layer. After the loss of
+/// a claim, a retry that comes while the first request still runs is not refused, but runs too.
+/// Nothing worse can happen: a response never goes to another request.
 ///
 /// # Examples
 ///
@@ -80,7 +81,7 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// If the address is none, or the server can't be reached within a second or refuses the
+    /// If the URL is not valid, the server can't be reached within a second, or it refuses the
     /// connection. An application that must start without its server calls
     /// [`RedisStore::connect_lazy`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
@@ -89,26 +90,26 @@ impl RedisStore {
         Ok(Self::over(connection))
     }
 
-    /// Takes a server's address, and connects in the background.
+    /// Connects to a server in the background.
     ///
     /// Until there is a connection, requests run unprotected.
     ///
     /// # Errors
     ///
-    /// If the address is none.
+    /// If the URL is not valid.
     pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
         let connection = Reconnecting::to(url).map_err(store_error)?;
         connection.start();
         Ok(Self::over(connection))
     }
 
-    /// Uses a connection that the application has: a multiplexed connection, a connection manager,
-    /// or a cluster connection of the crate `redis`.
+    /// Uses a connection that the application already has: a multiplexed connection, a connection
+    /// manager, or a cluster connection of the crate `redis`.
     ///
-    /// How it reconnects is up to its own settings. For a
+    /// Its own settings decide how it reconnects. For a
     /// [`ConnectionManager`](https://docs.rs/redis/latest/redis/aio/struct.ConnectionManager.html),
-    /// set `number_of_retries` to 0: by default requests wait for its retries, until the layer's
-    /// `store_timeout`. Cluster connections follow moved slots and failovers by themselves.
+    /// set `number_of_retries` to 0, or requests wait for its retries until the layer's
+    /// `store_timeout` ends. Cluster connections follow moved slots and failovers by themselves.
     pub fn new<C>(connection: C) -> Self
     where
         C: ConnectionLike + Clone + Send + Sync + 'static,
@@ -118,8 +119,8 @@ impl RedisStore {
 
     /// Sets what the names of all keys start with. Default: `idempotency:`.
     ///
-    /// The rest is the [`RecordKey`] as 64 hexadecimal digits. On a cluster, leave braces out of
-    /// the prefix: what stands in them would put all keys into one slot.
+    /// The rest of a name is the [`RecordKey`] as 64 hexadecimal digits. On a cluster, use no
+    /// braces in the prefix: they would put all keys into one slot.
     #[must_use]
     pub fn key_prefix(mut self, key_prefix: impl Into<String>) -> Self {
         self.key_prefix = key_prefix.into().into();
@@ -154,7 +155,7 @@ impl RedisStore {
         name
     }
 
-    /// Looks at what is under a key.
+    /// Reads what is under a key.
     async fn find(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
         let mut command = Cmd::new();
         command.arg("GET").arg(self.name(key));
@@ -165,7 +166,7 @@ impl RedisStore {
         }
     }
 
-    /// Runs one of the steps that an owner takes.
+    /// Runs the step of an owner, and reports whether it was taken.
     async fn step(
         &self,
         script: &Script,
@@ -217,7 +218,7 @@ impl Store for RedisStore {
             Ok(Value::BulkString(found)) => found,
             Ok(_) => return Err(unexpected_reply()),
             Err(error) if error.kind() == StoreErrorKind::Full => {
-                // A full server refuses to set before it looks whether there is anything to be set.
+                // A full server refuses `SET` before it looks at what is under the key.
                 self.find(key).await?.ok_or(error)?
             }
             Err(error) => return Err(error),
@@ -259,7 +260,7 @@ impl Store for RedisStore {
     }
 }
 
-/// Rounds up to what the server counts in, and down to what it can count.
+/// Rounds up to the unit in which the server counts, and down to the most that it can count.
 fn millis(duration: Duration) -> u64 {
     let millis = duration.as_nanos().div_ceil(1_000_000).max(1);
     u64::try_from(millis).unwrap_or(u64::MAX).min(LONGEST)

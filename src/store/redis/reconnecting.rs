@@ -17,15 +17,16 @@ use super::connection::{Connection, Reply};
 
 /// A connection that is made anew in the background when it breaks or hangs.
 ///
-/// While it is down, a command fails at once. The driver's `ConnectionManager` lets commands wait
-/// for the attempt to connect, and never gives a connection up on which nothing comes back any
-/// more, as when the server's machine lost its power.
+/// While it is down, a command fails at once. The driver's `ConnectionManager` is different: it
+/// lets commands wait for the attempt to connect, and it never gives up a connection on which
+/// nothing comes back any more, as happens when the server's machine loses power.
 pub(super) struct Reconnecting(Arc<Shared>);
 
 struct Shared {
     client: Client,
     state: RwLock<State>,
-    /// Whether `silent_since` is set, so that a reply need not take the lock to unset what is not.
+    /// Whether `silent_since` is set, so that a reply takes the lock only if there is something to
+    /// reset.
     silent: AtomicBool,
 }
 
@@ -34,9 +35,9 @@ struct State {
     live: Option<Live>,
     /// Counts the connections, so that the failure of an old one does not end a new one.
     made: u64,
-    /// Whether a task is there that connects.
+    /// Whether a task is connecting.
     connecting: bool,
-    /// When a command went without a reply for the first time since the last reply.
+    /// When the first command since the last reply was left without one.
     silent_since: Option<Instant>,
 }
 
@@ -48,11 +49,11 @@ struct Live {
 }
 
 impl Reconnecting {
-    /// Takes the server's address, and starts to connect if a runtime is there.
+    /// Takes the server's address, without connecting yet.
     pub(super) fn to(url: &str) -> RedisResult<Self> {
         let info = url.into_connection_info()?;
-        // By version 3 of the protocol the driver tells of a broken connection when it breaks, and
-        // not when the next command fails.
+        // With version 3 of the protocol the driver reports a broken connection when it breaks, not
+        // when the next command fails.
         let settings = info
             .redis_settings()
             .clone()
@@ -133,7 +134,8 @@ impl Shared {
         };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-            // The layer's `store_timeout` is the bound, and what it drops is noticed here.
+            // The layer's `store_timeout` is the limit, and a command that it drops is noticed
+            // here.
             .set_response_timeout(None)
             .set_pipeline_buffer_size(PIPELINE)
             .set_push_sender(on_push);
@@ -158,7 +160,7 @@ impl Shared {
         let Some(live) = state.live.take_if(|live| live.number == number) else {
             return;
         };
-        // A server that takes connections and breaks them is not asked without a pause.
+        // A server that accepts connections and breaks them is asked again only after a pause.
         let pause = LAST_PAUSE.saturating_sub(live.since.elapsed());
         self.connect_later(&mut state, pause);
     }
@@ -170,7 +172,7 @@ impl Shared {
         }
     }
 
-    /// Notes that a command got no reply in time; a connection on which nothing comes is given up.
+    /// Notes that a command got no reply in time, and gives up a connection on which nothing comes.
     fn silent(self: &Arc<Self>, number: u64) {
         let since = *self.state().silent_since.get_or_insert_with(Instant::now);
         self.silent.store(true, Ordering::Relaxed);
@@ -183,7 +185,7 @@ impl Shared {
         if state.connecting {
             return;
         }
-        // Without a runtime, the next command on one starts the task.
+        // Without a runtime, the next command that has one starts the task.
         if let Ok(runtime) = Handle::try_current() {
             state.connecting = true;
             runtime.spawn(Connector(Arc::downgrade(self)).run(pause));
@@ -196,7 +198,7 @@ impl Shared {
     }
 }
 
-/// The task that connects, until it has succeeded or the store is gone.
+/// The task that tries to connect until it succeeds or the store is gone.
 struct Connector(Weak<Shared>);
 
 impl Connector {
@@ -217,7 +219,7 @@ impl Connector {
 }
 
 impl Drop for Connector {
-    /// Lets the next command start another task, also where this one's runtime is gone.
+    /// Lets the next command start another task, even if this one ends with its runtime.
     fn drop(&mut self) {
         if let Some(shared) = self.0.upgrade() {
             shared.state().connecting = false;
@@ -225,7 +227,7 @@ impl Drop for Connector {
     }
 }
 
-/// A command that waits for its reply. Dropped before the end, nobody wanted to wait any longer.
+/// A command that waits for its reply. If it is dropped before, the request has stopped waiting.
 struct Waiting<'a> {
     shared: &'a Arc<Shared>,
     number: u64,
@@ -248,10 +250,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Tells whether a new connection may help.
+/// Returns whether a new connection may help.
 ///
-/// So it does when this one leads to a server that a failover has made a replica: the address may
-/// by now be that of the new primary.
+/// It may help if a failover has made a replica of this server: the address may by now be that of
+/// the new primary.
 fn is_of_the_connection(error: &RedisError) -> bool {
     error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
 }
@@ -265,5 +267,5 @@ const HUNG: Duration = Duration::from_secs(1);
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 const LAST_PAUSE: Duration = Duration::from_millis(100);
 
-/// How many commands may wait to be written before their senders wait.
+/// How many commands may queue before their senders wait.
 const PIPELINE: usize = 1024;

@@ -1,4 +1,4 @@
-//! The steps that compare the owner first, each one script in the server.
+//! The steps that compare the owner first, each as one script in the server.
 
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use redis::{Cmd, ErrorKind, RedisResult, ServerErrorKind, Value};
 
 use super::connection::Connection;
 
-/// A script, sent by its hash; the server is told its text when it does not know it.
+/// A script, sent by its hash, or with its text if the server does not know it.
 pub(super) struct Script {
     text: &'static str,
     hash: String,
@@ -21,7 +21,7 @@ impl Script {
     /// Runs the script on one key.
     ///
     /// A server forgets its scripts when it restarts, and a replica that took over may never have
-    /// had them. `EVAL` runs the script and keeps it in one step, so that nothing can come between.
+    /// had them. `EVAL` runs the script and keeps it in one step, so nothing can come in between.
     pub(super) async fn run(
         &self,
         connection: &dyn Connection,
@@ -51,8 +51,8 @@ impl Script {
     }
 }
 
-/// Each compares what the value starts with, by `wire::codec::claim_prefix`, so that a long record is
-/// not read. Keys that have ended are absent to a script, as to any command.
+/// Each compares what the value starts with, by `wire::codec::claim_prefix`, so that a long record
+/// is not read. Keys that have ended are absent to a script, as to any command.
 ///
 /// A key that this owner does not hold is completed only if it is absent. What a handler has done
 /// can't be undone, so its record may go over `maxmemory`, which then holds new claims off.

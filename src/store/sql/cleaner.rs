@@ -1,4 +1,4 @@
-//! How what has ended is removed from a table, away from all requests.
+//! The removal of rows that have ended, apart from all requests.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -9,16 +9,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::super::{StoreError, StoreErrorKind};
 use crate::trace;
 
-/// A store that what has ended can be removed from.
+/// A store from which rows that have ended can be removed.
 pub(crate) trait Clean: Send + Sync + 'static {
     /// The number of rows that are removed in one step.
     const BATCH: u64;
 
-    /// Removes at most `BATCH` rows that have ended, and tells how many.
+    /// Removes at most `BATCH` rows that have ended, and returns their number.
     fn clean_batch(&self) -> impl Future<Output = Result<u64, StoreError>> + Send;
 }
 
-/// Removes all that has ended, and tells how many rows it were.
+/// Removes all rows that have ended, and returns their number.
 pub(crate) async fn clean<S: Clean>(store: &S) -> Result<u64, StoreError> {
     let mut removed = 0;
     loop {
@@ -31,12 +31,12 @@ pub(crate) async fn clean<S: Clean>(store: &S) -> Result<u64, StoreError> {
         if batch < S::BATCH {
             return Ok(removed);
         }
-        // At least half of the time is left to the requests.
+        // Leaves at least half of the time to requests.
         tokio::time::sleep(start.elapsed()).await;
     }
 }
 
-/// Removes all that has ended, again and again for as long as it is polled.
+/// Removes all rows that have ended, again after each pause, for as long as it is polled.
 pub(crate) async fn clean_every<S: Clean>(store: S, pause: Duration) -> Infallible {
     let mut ticks = tokio::time::interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -48,5 +48,5 @@ pub(crate) async fn clean_every<S: Clean>(store: S, pause: Duration) -> Infallib
     }
 }
 
-/// How long one step may take: a connection that is dead without a word must not end the cleaning.
+/// How long one step may take: a connection that has died silently must not end the cleaning.
 const LIMIT: Duration = Duration::from_secs(30);

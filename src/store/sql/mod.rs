@@ -10,17 +10,17 @@ pub(super) use self::statement::{Statement, Table};
 use super::wire::codec::Entry;
 use super::{Begin, Claim, Ownership, StoreError, StoreErrorKind};
 
-/// Tells what a claim came to, from the entry that the database has under the key after it.
+/// Returns the answer to a claim, from the entry that the database has under the key afterwards.
 pub(super) fn begun(entry: Vec<u8>, claim: &Claim) -> Result<Begin, StoreError> {
     match Entry::decode(&entry.into())? {
-        // Made by this statement, or by an earlier one of which the answer was lost.
+        // Made by this statement, or by an earlier one whose answer was lost.
         Entry::Claim(held) if held.owner() == claim.owner() => Ok(Begin::Started),
         Entry::Claim(held) => Ok(Begin::InProgress(held.fingerprint())),
         Entry::Record(record) => Ok(Begin::Completed(record)),
     }
 }
 
-/// Tells whether an owner's step was taken, from the number of rows that it changed.
+/// Returns whether an owner's step was taken, from the number of rows that it changed.
 pub(super) fn ownership(rows: u64) -> Ownership {
     if rows > 0 {
         Ownership::Held
@@ -29,7 +29,7 @@ pub(super) fn ownership(rows: u64) -> Ownership {
     }
 }
 
-/// Counts a duration in the database's smallest unit, not shorter than it is.
+/// Counts a duration in the database's smallest unit, rounded up.
 ///
 /// No database can add `Duration::MAX` to a time of its own; a century is as good.
 pub(super) fn count(duration: Duration, unit: Duration) -> i64 {
@@ -38,7 +38,7 @@ pub(super) fn count(duration: Duration, unit: Duration) -> i64 {
     duration.as_nanos().div_ceil(unit.as_nanos()) as i64
 }
 
-/// Maps an error of the driver; `of_code` knows the codes of the database at hand.
+/// Maps an error of the driver; `of_code` knows the codes of the database.
 pub(super) fn store_error(
     error: sqlx::Error,
     of_code: impl FnOnce(&str) -> StoreErrorKind,
@@ -54,11 +54,11 @@ pub(super) fn store_error(
     StoreError::new(kind, error)
 }
 
-/// How often a claim is tried again that lost a race to one that is gone by the next look.
+/// How often a step is tried again that has lost a race.
 ///
-/// Each time, another request has claimed the key and given it up, so this is never reached but by
-/// hundreds of failing handlers for one key. Each try waits for the database, so that the layer's
-/// `store_timeout` ends it, too.
+/// Each time, another request has claimed the key and given it up in between, so only hundreds of
+/// failing handlers for one key could reach this. Each try waits for the database, so the layer's
+/// `store_timeout` ends the tries as well.
 pub(super) const MAX_ROUNDS: usize = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! SQL statements with the name of the table put in.
+//! SQL statements in which the name of the table is inserted.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use sqlx::{AssertSqlSafe, Database};
 
 /// The name of a table, which may have a schema.
 ///
-/// Both are checked when they are set, and written in quotes, so that a statement is safe whatever
-/// they are and a word like `order` can be a name.
+/// Both names are checked when they are set, so that statements are safe, and written in quotes, so
+/// that a word like `order` can be a name.
 #[derive(Clone)]
 pub(crate) struct Table {
     schema: Option<String>,
@@ -56,7 +56,7 @@ impl fmt::Debug for Table {
 pub(crate) struct Statement(Arc<str>);
 
 impl Statement {
-    /// Puts the table into SQL that is written for the one with the usual name.
+    /// Takes SQL that is written for the default name, and inserts the table's own.
     pub(crate) fn new(sql: &str, table: &Table) -> Self {
         let index = format!("\"{}_expires\"", table.name);
         let sql = sql
@@ -65,12 +65,12 @@ impl Statement {
         Self(sql.into())
     }
 
-    /// Makes a query that the database prepares once a connection.
+    /// Makes a query that the database prepares once for each connection.
     pub(crate) fn query<'q, DB: Database>(&self) -> Query<'q, DB, DB::Arguments> {
         sqlx::query(self.sql())
     }
 
-    /// Returns the SQL, in which nothing comes from outside but a checked name.
+    /// Returns the SQL. The only part that comes from outside is a checked name.
     pub(crate) fn sql(&self) -> AssertSqlSafe<Arc<str>> {
         AssertSqlSafe(Arc::clone(&self.0))
     }
@@ -84,13 +84,13 @@ fn checked(what: &str, name: &str) -> String {
         .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     assert!(
         starts && goes_on && name.len() <= MAX_NAME,
-        "{what} is {name:?}, but it must be 1 to {MAX_NAME} of a-z, 0-9 and _, and not start with \
-         a digit"
+        "{what} is {name:?}, but it must have 1 to {MAX_NAME} characters of a-z, 0-9 and _, and \
+         not start with a digit"
     );
     name.into()
 }
 
-/// PostgreSQL cuts names at 63 bytes; the index has the table's and eight more.
+/// PostgreSQL cuts names at 63 bytes, and the index's is eight bytes longer than the table's.
 const MAX_NAME: usize = 55;
 
 #[cfg(test)]

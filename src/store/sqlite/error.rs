@@ -17,13 +17,13 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     })
 }
 
-/// Tells whether another process is at the file.
+/// Returns whether another process has the file.
 pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.and_then(|code| primary(&code)) == Some(BUSY)
 }
 
-/// Returns the primary part of a result code, which the driver gives as extended ones.
+/// Returns the primary part of a result code. The driver gives extended codes.
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }

@@ -32,38 +32,38 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// # Table
 ///
-/// [`SqliteStore::migrate`] makes the table. An application whose tables are made by migrations of
-/// its own adds this to them; it is what `migrate` runs:
+/// [`SqliteStore::migrate`] makes the table. An application with migrations of its own adds this to
+/// them instead, which is what `migrate` runs:
 ///
 /// ```sql
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`], and a row is as good as absent once `expires`, in
+/// To read it by hand: `key` is the [`RecordKey`], and a row counts as absent once `expires`, in
 /// milliseconds since 1970, has passed. Time is that of the machine's clock.
 ///
-/// Rows that have ended take room until they are removed, which no request does: run
-/// [`SqliteStore::cleaner`] in the application, or call [`SqliteStore::clean`] from a job. Their room
-/// is then used again; the file does not get smaller.
+/// Rows that have ended take room until they are removed, and requests do not remove them. Run
+/// [`SqliteStore::cleaner`] in the application, or call [`SqliteStore::clean`] from a job. Their
+/// room is then used again, but the file does not shrink.
 ///
 /// # Durability
 ///
-/// [`SqliteStore::open`] uses the write-ahead log (WAL), so that readers and the writer do not wait
-/// for each other, and a `kill -9` at any moment loses nothing and leaves the file whole.
+/// [`SqliteStore::open`] uses the write-ahead log (WAL): readers and the writer do not wait for
+/// each other, and a `kill -9` at any moment loses nothing and leaves the file whole.
 ///
-/// - A record waits for the disk (`synchronous = FULL`), so that one whose response was seen is
-///   there after a power cut, too.
-/// - A claim, its renewal and its release do not (`synchronous = NORMAL`): a power cut takes the
-///   handlers with it, so that a claim lost in it has nothing left to protect.
+/// - A record waits for the disk (`synchronous = FULL`): if its response was seen, it is there even
+///   after a power cut.
+/// - A claim, its renewal and its release do not wait (`synchronous = NORMAL`): a power cut ends
+///   the handlers as well, so a claim that is lost with it has nothing left to protect.
 ///
-/// The file must be on a disk of the machine: SQLite's locks and its log do not work over a network.
+/// The file must be on a local disk: SQLite's locks and its log do not work over a network.
 ///
 /// # Writers
 ///
-/// SQLite has one writer at a time, and each record takes the disk as long as one `fsync`. Within a
-/// process writes wait their turn in order; for the write of another process they ask again every
-/// millisecond. So what this store can do is bounded by the disk: some hundred first writes a second
-/// where an `fsync` takes some milliseconds. Replays only read, and do not wait.
+/// SQLite has one writer at a time, and each record takes one `fsync` of the disk. The writes of a
+/// process take turns in order; while another process writes, they try again every millisecond. The
+/// disk thus limits this store: if an `fsync` takes some milliseconds, to some hundred first writes
+/// a second. Replays only read, and do not wait.
 ///
 /// # Examples
 ///
@@ -88,9 +88,9 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 pub struct SqliteStore {
     /// For all but records.
     pool: SqlitePool,
-    /// For records: a pool of which each commit waits for the disk.
+    /// For records: each commit of this pool waits for the disk.
     records: SqlitePool,
-    /// Ownership while something is written, so that writes of this process are taken in order.
+    /// Locked during each write, so that the writes of this process take turns in order.
     turn: Arc<Mutex<()>>,
     table: Table,
     statements: Arc<Statements>,
@@ -98,18 +98,18 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, which is made if it is not there.
+    /// Opens a file, or makes it if it does not exist.
     ///
     /// # Errors
     ///
-    /// If the file can't be opened or is none of SQLite.
+    /// If the file can't be opened or is not a SQLite file.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
-            // A thread that sleeps in SQLite can't be told that its request has given up, and its
-            // sleep grows to a tenth of a second: `patiently` waits instead.
+            // A thread that sleeps in SQLite does not notice that its request has given up, and it
+            // sleeps for up to a tenth of a second: `patiently` waits instead.
             .busy_timeout(Duration::ZERO);
         let normal = options.clone().synchronous(SqliteSynchronous::Normal);
         let full = options.synchronous(SqliteSynchronous::Full);
@@ -120,11 +120,11 @@ impl SqliteStore {
         Ok(Self::over(pool_of_claims, pool_of_records))
     }
 
-    /// Uses a pool that the application has, with its settings.
+    /// Uses a pool that the application already has, with its settings.
     ///
-    /// Records are then as durable as `synchronous` says, and so are claims. Set the write-ahead log
-    /// (`journal_mode(Wal)`), and a `busy_timeout` of zero: the store waits by itself. A database in
-    /// memory needs a pool of one connection, since each connection would have one of its own.
+    /// Claims and records are then as durable as its `synchronous` says. Set the write-ahead log
+    /// (`journal_mode(Wal)`), and a `busy_timeout` of zero, since the store waits by itself. For a
+    /// database in memory, limit the pool to one connection, since each has a database of its own.
     pub fn new(pool: SqlitePool) -> Self {
         Self::over(pool.clone(), pool)
     }
@@ -180,7 +180,7 @@ impl SqliteStore {
         }
     }
 
-    /// Reads the entry under a key that has not ended.
+    /// Reads the entry under a key, unless it has ended.
     async fn read(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
         let read = || {
             let query = self.statements.read.query().bind(&key.as_bytes()[..]);
@@ -192,7 +192,7 @@ impl SqliteStore {
         }
     }
 
-    /// Runs a statement that writes, and tells how many rows it has changed.
+    /// Runs a statement that writes, and returns how many rows it has changed.
     async fn write<'q>(
         &self,
         pool: &SqlitePool,
@@ -230,14 +230,14 @@ impl Store for SqliteStore {
                 .bind(millis(lease))
         };
         for _ in 0..MAX_ROUNDS {
-            // Looked for first, since a statement that may write waits for the writer.
+            // Read first, since a statement that may write waits for the writer.
             if let Some(found) = self.read(key).await? {
                 return sql::begun(found, claim);
             }
             if self.write(&self.pool, claimed).await? > 0 {
                 return Ok(Begin::Started);
             }
-            // Another request has claimed the key since it was looked for.
+            // Another request has claimed the key since it was read.
         }
         Err(StoreErrorKind::Unavailable.into())
     }
@@ -303,7 +303,7 @@ impl Clean for SqliteStore {
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)
-        // A connection to a file does not die, so that there is nothing to test.
+        // A connection to a file does not die, so there is nothing to test.
         .test_before_acquire(false)
 }
 
@@ -311,7 +311,7 @@ fn millis(duration: Duration) -> i64 {
     sql::count(duration, Duration::from_millis(1))
 }
 
-/// The number of replays that are read at once, each by a thread of its own.
+/// The number of replays that are read at once, each on a thread of its own.
 const CONNECTIONS: u32 = 4;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! How a step waits while another process is at the file.
+//! How a step waits while another process has the file.
 
 use std::future::Future;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use tokio::time::Instant;
 
 use super::error::is_busy;
 
-/// Does something again for as long as another process is at the file.
+/// Tries something again for as long as another process has the file.
 ///
-/// SQLite has no queue for that. A short pause between two tries keeps a process from waiting long
-/// while another takes one turn after the other.
+/// SQLite has no queue for this. With short pauses between tries, a process does not wait long
+/// while another takes turn after turn.
 pub(super) async fn patiently<T, F>(mut attempt: impl FnMut() -> F) -> Result<T, sqlx::Error>
 where
     F: Future<Output = Result<T, sqlx::Error>>,
@@ -25,6 +25,6 @@ where
     }
 }
 
-/// How long a step waits for another process, where nothing else limits it: a layer's
-/// `store_timeout` is far below.
+/// How long a step waits for another process if nothing else limits it. A layer's `store_timeout`
+/// is far shorter.
 const PATIENCE: Duration = Duration::from_secs(10);

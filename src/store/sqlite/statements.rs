@@ -28,7 +28,7 @@ impl Statements {
     }
 }
 
-/// The time in milliseconds since 1970: one time for the whole of a statement.
+/// The time in milliseconds since 1970, which stays the same throughout a statement.
 const NOW: &str = "CAST(round(unixepoch('subsec') * 1000) AS INTEGER)";
 
 const READ: &str = r#"SELECT entry FROM "idempotency" WHERE key = ?1 AND expires > now()"#;

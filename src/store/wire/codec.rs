@@ -1,4 +1,4 @@
-//! The binary form in which claims and records lie in a store outside of this process.
+//! The binary form of claims and records in a store outside of this process.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::super::{Claim, Fingerprint, Owner, Record, StoreError, StoreErrorKind
 use super::compression;
 use super::compression::Compression;
 
-/// What lies under a key.
+/// What is under a key.
 ///
 /// # Layout
 ///
@@ -20,8 +20,8 @@ use super::compression::Compression;
 /// | … | a claim: owner (16), fingerprint (32); a record: [`Record::as_bytes`]; a compressed one: length of the record (4, big-endian), and the record as a zstd frame |
 /// | 4 | CRC-32 (IEEE) of all that comes before, big-endian |
 ///
-/// An owner's claim starts with the same 18 bytes whatever its fingerprint, so that a script in the
-/// store can tell whose it is: see [`claim_prefix`].
+/// All claims of an owner start with the same 18 bytes, so that a script in the store can recognise
+/// its owner: see [`claim_prefix`].
 #[derive(Debug)]
 pub(crate) enum Entry {
     Claim(Claim),
@@ -29,14 +29,14 @@ pub(crate) enum Entry {
 }
 
 impl Entry {
-    /// Reads what lies under a key, without copying a record.
+    /// Reads what is under a key, without copying a record.
     ///
     /// # Errors
     ///
     /// [`StoreErrorKind::Corrupt`] if the bytes are damaged, cut, or of an unknown version.
     pub(crate) fn decode(bytes: &Bytes) -> Result<Self, StoreError> {
-        // The checksum is the last thing in every version, so that a damaged byte is told from a
-        // version that is not known yet.
+        // The checksum comes last in every version, so that damage is not taken for a version that
+        // is not known yet.
         let end = bytes.len().checked_sub(CHECKSUM).ok_or(Damaged)?;
         if end < HEAD || bytes[end..] != checksum(&bytes[..end]) {
             return Err(Damaged.into());
@@ -65,7 +65,7 @@ pub(crate) fn encode_claim(claim: &Claim) -> [u8; CLAIM_LEN] {
     bytes
 }
 
-/// Returns what every claim of this owner starts with, and nothing else does.
+/// Returns the bytes with which every claim of this owner starts, and nothing else.
 pub(crate) fn claim_prefix(owner: Owner) -> [u8; PREFIX_LEN] {
     let mut bytes = [0; PREFIX_LEN];
     bytes[0] = VERSION;
@@ -164,7 +164,7 @@ const HEAD: usize = 1 + 1;
 /// Length of the checksum at the end.
 const CHECKSUM: usize = 4;
 
-/// Length of what tells an owner's claim.
+/// Length of what identifies an owner's claim.
 pub(crate) const PREFIX_LEN: usize = HEAD + 16;
 
 /// Length of a claim.
@@ -208,8 +208,8 @@ mod tests {
         }
     }
 
-    /// What an older version wrote must be read for as long as a record lives, and the other way
-    /// round while instances of both run side by side: these files never change.
+    /// A version must read what older ones wrote for as long as a record lives, and what newer ones
+    /// write while instances of both run side by side. So these files never change.
     #[test]
     fn the_form_is_that_of_the_golden_files() {
         let golden = include_bytes!("golden/claim-v1.bin");
@@ -300,7 +300,7 @@ mod tests {
             assert!(bytes.len() <= encode_record(&tiny, Compression::default()).len());
         }
 
-        /// Read only: what a version of zstd makes of it may differ in its bytes.
+        /// Only read: versions of zstd may write other bytes.
         #[test]
         fn the_golden_file_is_read() {
             let golden = &include_bytes!("golden/record-v1-zstd.bin")[..];

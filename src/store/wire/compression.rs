@@ -22,7 +22,7 @@ impl Compression {
         Self { over: Some(bytes) }
     }
 
-    /// Returns the compressed form of a record, if it is to be compressed and gets smaller by that.
+    /// Returns the compressed form of a record if it is to be compressed and is smaller that way.
     pub(super) fn of(self, flat: &[u8]) -> Option<Vec<u8>> {
         if flat.len() <= self.over? || flat.len() > MAX_LEN {
             return None;
@@ -40,8 +40,8 @@ impl Compression {
     }
 }
 
-/// Reads what [`Compression::of`] wrote. Takes no more room than the record that it says it is, and
-/// that no more than [`MAX_LEN`].
+/// Reads what [`Compression::of`] wrote. Takes no more memory than the length that is stated, and
+/// refuses one above [`MAX_LEN`].
 #[cfg(feature = "zstd")]
 pub(super) fn expand(compressed: &[u8]) -> Result<Bytes, StoreError> {
     let (len, frame) = compressed.split_at_checked(4).ok_or(Damaged)?;
@@ -55,10 +55,10 @@ pub(super) fn expand(compressed: &[u8]) -> Result<Bytes, StoreError> {
     }
 }
 
-/// The fastest: JSON of 64 KiB becomes 4.6 times smaller in 86 µs.
+/// The fastest level: 64 KiB of JSON become 4.6 times smaller in 86 µs.
 #[cfg(feature = "zstd")]
 const LEVEL: i32 = 1;
 
-/// The greatest record that is compressed: 64 MiB.
+/// The largest record that is compressed: 64 MiB.
 #[cfg(feature = "zstd")]
 const MAX_LEN: usize = 64 * 1024 * 1024;

@@ -36,8 +36,8 @@ async fn end_all_terms(database: &Database) {
         .await;
 }
 
-/// Sends each key by all sessions at once, round after round: once fresh, once with a lease that has
-/// ended under it.
+/// Sends each key by all sessions at once, round after round: once fresh, once with a lease that
+/// has ended under it.
 async fn race(database: &Database, isolation: &str) {
     let store = sessions_of(database, isolation).await;
     for round in 0..60 {
@@ -88,8 +88,9 @@ async fn exactly_one_of_16_sessions_starts_at_any_isolation() {
     }
 }
 
-/// Sends each key by all sessions at once, round after round, half of which claim it and half complete
-/// it without a claim: once fresh, once with a lease that has ended, once with a ttl that has ended.
+/// Sends each key by all sessions at once, round after round, half of which claim it and half
+/// complete it without a claim: once fresh, once with a lease that has ended, once with a ttl that
+/// has ended.
 async fn race_with_late_completions(database: &Database, isolation: &str) {
     let store = sessions_of(database, isolation).await;
     for round in 0..40 {

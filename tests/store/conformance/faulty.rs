@@ -1,4 +1,4 @@
-//! A plain store that is right, and wrong in one way if that is asked for.
+//! A plain store that is right, or wrong in one way that a test asks for.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -222,7 +222,7 @@ impl FaultyStore {
         });
     }
 
-    /// What comes before each step, so that its future is pending for a while, as a server's is.
+    /// Comes before each step, so that its future is pending for a while, as a server's is.
     async fn travel(&self) {
         if self.is(Fault::LockKeptOnCancel) {
             self.gate.acquire().await.unwrap().forget();

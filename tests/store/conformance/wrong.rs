@@ -1,4 +1,4 @@
-//! The kit catches stores that are wrong, each by the case that names the guarantee.
+//! The kit catches stores that are wrong, each by the case that is named after the guarantee.
 
 use std::pin::Pin;
 use std::thread;
@@ -29,7 +29,7 @@ fn a_store_with_a_fault_is_caught_by_the_case_that_names_it() {
     assert!(missed.is_empty(), "not caught: {missed:#?}");
 }
 
-/// Runs a case on a store with this fault in a thread of its own, and tells whether it panics.
+/// Runs a case on a store with this fault in a thread of its own, and returns whether it panics.
 fn fails(fault: Fault, case: &'static str) -> bool {
     let run = move || {
         let runtime = Builder::new_current_thread()
@@ -37,7 +37,7 @@ fn fails(fault: Fault, case: &'static str) -> bool {
             .start_paused(true)
             .build();
         runtime.unwrap().block_on(async {
-            // A wrong store may hang as well. Time is paused, so that waiting for it costs none.
+            // A wrong store may also hang. Time is paused, so waiting for it costs none.
             let within = tokio::time::timeout(Duration::from_secs(100_000), running(fault, case));
             assert!(within.await.is_ok(), "{case} hangs");
         });
@@ -71,7 +71,7 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (
         Fault::ClaimTakesOver,
-        "a_claim_of_a_key_in_progress_tells_so",
+        "a_claim_of_a_key_in_progress_reports_that",
     ),
     (
         Fault::ClaimReplacesRecord,
@@ -79,7 +79,7 @@ const FAULTS: &[(Fault, &str)] = &[
     ),
     (
         Fault::AskersFingerprint,
-        "a_claim_of_a_key_in_progress_tells_so",
+        "a_claim_of_a_key_in_progress_reports_that",
     ),
     (
         Fault::FingerprintOfTheFirstEver,

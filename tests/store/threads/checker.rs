@@ -1,4 +1,4 @@
-//! Tells whether a history can be put into an order that the model allows.
+//! Checks whether a history can be put into an order that the model allows.
 
 use std::collections::HashSet;
 
@@ -8,17 +8,17 @@ use super::model::{Between, Key};
 /// The calls on one key, by the thread that made them, each in the order of its time.
 pub(super) type History = Vec<Vec<Call>>;
 
-/// A history that is not linearizable, and how far one can come with it.
+/// A history that is not linearizable, and how far it could be put in order.
 #[derive(Debug)]
 #[allow(dead_code, reason = "shown by its Debug form")]
 pub(super) struct NotLinearizable {
-    /// The most calls that could be put in order, of how many.
+    /// How many calls could be put in order at most, and how many there are.
     longest: (usize, usize),
-    /// What the key is after them.
+    /// The state of the key after them.
     key: Key,
     /// The calls that led there, the last of them last.
     before: Vec<Call>,
-    /// The calls that might come next, none of which is allowed.
+    /// The calls that might come next, though none is allowed.
     next: Vec<Call>,
 }
 
@@ -26,8 +26,8 @@ pub(super) struct NotLinearizable {
 /// the call and its answer.
 ///
 /// The search is that of Wing and Gong, with Lowe's memory of what has been tried. A place in it is
-/// the number of calls of each thread that have been put in order, and the key after them. Keys do
-/// not depend on one another, so that each has a history of its own.
+/// the number of calls of each thread that have been put in order, and the state of the key after
+/// them. Keys do not depend on one another, so each has a history of its own.
 pub(super) fn check(history: &History) -> Result<(), NotLinearizable> {
     let total: usize = history.iter().map(Vec::len).sum();
     let start = Place {
@@ -68,7 +68,7 @@ pub(super) fn check(history: &History) -> Result<(), NotLinearizable> {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Place {
     done: Vec<usize>,
-    /// When the last of the calls that have been put in order took effect at the earliest.
+    /// The earliest moment at which the last of these calls can have taken effect.
     latest: u64,
     key: Key,
 }
@@ -85,7 +85,7 @@ impl Place {
 
     /// Returns the places that are one call further, the one that answered first as the last.
     fn next(&self, history: &History) -> Vec<Self> {
-        // Every call that is left takes effect later than the next, and before its own answer.
+        // Every call that is left takes effect after the next one, and before its own answer.
         let until = self.pending(history).map(|(_, call)| call.answered).min();
         let mut candidates: Vec<_> = self.pending(history).collect();
         candidates.sort_by_key(|(_, call)| std::cmp::Reverse(call.answered));

@@ -36,7 +36,7 @@ pub(super) enum Answer {
     Full,
 }
 
-/// Takes a step on a store, and writes down what came of it.
+/// Takes a step on a store, and notes its answer.
 pub(super) async fn call<S: Store>(store: &S, key: &RecordKey, step: Step, start: Instant) -> Call {
     let record = match step {
         Step::Complete { record, .. } => Some(record_of(record)),
@@ -119,7 +119,7 @@ fn number_in(fingerprint: Fingerprint) -> u32 {
     u32::from_be_bytes([a, b, c, d])
 }
 
-/// Returns a record that tells its number everywhere, of one of several sizes.
+/// Returns a record that repeats its number throughout, in one of several sizes.
 fn record_of(number: u32) -> Record {
     let body = number.to_be_bytes().repeat(1 + number as usize % 5 * 64);
     Record::new(

@@ -1,10 +1,11 @@
-//! The store as one process sees it that is alone: what a key is, and what each step makes of it.
+//! The store as a process sees it that has it to itself: the states of a key, and what each step
+//! does.
 
 use super::history::{Answer, Call, Step};
 
-/// What a key is, with the bounds of the time at which that ends.
+/// The state of a key, with the bounds of the time at which it ends.
 ///
-/// A store reads its clock at some moment while it takes a step, so that the end of a lease is known
+/// A store reads its clock at some moment while it takes a step, so the end of a lease is known
 /// only to lie between two moments. Each answer that depends on it narrows them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
@@ -40,8 +41,8 @@ impl Key {
     /// Returns what the key is after a call that took effect at some moment between these two, or
     /// `None` if no store answers so.
     ///
-    /// There is at most one such state: whether a lease was over is told by the answer, or does not
-    /// matter to it. Where it is not told, nothing is narrowed, so that this accepts all that a
+    /// There is at most one such state: the answer shows whether a lease was over, or does not
+    /// depend on it. If it does not show, nothing is narrowed. So this accepts everything that a
     /// right store can do, and in narrow windows a little more.
     pub(super) fn after(self, call: &Call, now: Between) -> Option<Self> {
         let live = self.live(now);
@@ -67,7 +68,7 @@ impl Key {
             (Step::Begin { .. }, Answer::Completed { record: found }) => {
                 live.filter(|key| matches!(key, Self::Completed { record, .. } if *record == found))
             }
-            // Whether the owner's own lease is over does not matter, and is not told.
+            // Whether the owner's own lease is over does not matter, and does not show.
             (Step::Complete { owner, .. }, Answer::Full) if is_claim_of(owner) => Some(self),
             (Step::Complete { .. }, Answer::Full) => self.over(now),
             (Step::Complete { owner, record, ttl }, Answer::Yes) => {

@@ -1,4 +1,5 @@
-//! The checker rejects histories and stores that are wrong, and accepts their right likes.
+//! The checker rejects histories and stores that are wrong, and accepts similar ones that are
+//! right.
 
 use std::collections::HashMap;
 use std::sync::{Barrier, Mutex};
@@ -96,7 +97,7 @@ fn a_lease_ends_neither_early_nor_late() {
     let lost = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Lost);
     assert_verdict(true, &[&[started, lost(110)]]);
     assert_verdict(false, &[&[started, lost(108)]]);
-    // What one answer tells of the end, the next can't deny.
+    // The next answer can't contradict what one answer shows of the end.
     assert_verdict(true, &[&[started, found(112), lost(115)]]);
     assert_verdict(false, &[&[started, lost(112), found(115)]]);
 }
@@ -134,7 +135,7 @@ fn a_late_completion_must_be_kept_unless_another_holds_the_key_or_a_record_is_th
     let found = |at_| at(at_, at_ + 1, begin(2, 0), Answer::Completed { record: 7 });
     assert_verdict(true, &[&[started, completed, found(1500)]]);
     assert_verdict(false, &[&[started, completed, found(1501)]]);
-    // What is refused must last: its end is told by that.
+    // A refusal shows that the lease still lasts.
     let refused = at(100, 101, complete(2, 8, 1000), Answer::Lost);
     let lost = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Lost);
     let renewed = |at_| at(at_, at_ + 1, renew(1, 100), Answer::Yes);
@@ -201,7 +202,6 @@ fn a_store_that_is_wrong_is_rejected_after_random_calls() {
         Fault::RenewalForgotten,
         Fault::UnfencedComplete,
         Fault::LateCompleteLost,
-        Fault::CompleteWithoutClaimLost,
         Fault::RecordReplaced,
         Fault::TtlForgotten,
     ] {
@@ -217,7 +217,6 @@ enum Fault {
     RenewalForgotten,
     UnfencedComplete,
     LateCompleteLost,
-    CompleteWithoutClaimLost,
     RecordReplaced,
     TtlForgotten,
 }
@@ -302,7 +301,7 @@ impl Store for WrongStore {
         let mut slots = self.slots.lock().unwrap();
         let now = Instant::now();
         let is_refused = match slots.get(key) {
-            None => self.fault == Fault::CompleteWithoutClaimLost,
+            None => self.fault == Fault::LateCompleteLost,
             Some((_, _, ends)) if now >= *ends => self.fault == Fault::LateCompleteLost,
             Some((_, Some(_), _)) => self.fault != Fault::RecordReplaced,
             Some((claim, None, _)) => {
@@ -332,7 +331,7 @@ impl Store for WrongStore {
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
         let unfenced = self.fault == Fault::UnfencedRelease;
-        // Ended at once, which is as good as absent.
+        // Ended at once, which counts as absent.
         self.held(key, owner, unfenced, |slot| {
             slot.2 = Instant::now();
         })

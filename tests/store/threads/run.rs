@@ -1,4 +1,4 @@
-//! Threads that do random things to a store, all at once.
+//! Threads that take random steps on a store, all at the same time.
 
 use std::pin::pin;
 use std::sync::Barrier;
@@ -11,15 +11,15 @@ use tower_idempotency::{RecordKey, Store};
 use super::checker::History;
 use super::history::{Call, Step, call};
 
-/// How a run goes: the same steps each time, in an order that the machine makes.
+/// The settings of a run. Its steps are the same each time; the machine decides their order.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Run {
     pub(super) threads: usize,
     pub(super) keys: usize,
     pub(super) calls_per_thread: usize,
-    /// What a thread waits for between two calls, at most.
+    /// How long a thread waits between two calls at most.
     pub(super) pause: Duration,
-    /// A run ends after this time at the latest, whatever it has done by then.
+    /// A run ends after this time at the latest.
     pub(super) limit: Duration,
     pub(super) seed: u64,
 }
@@ -28,7 +28,7 @@ pub(super) struct Run {
 pub(super) fn histories<S: Store>(store: &S, run: Run) -> Vec<History> {
     let start = Instant::now();
     let barrier = Barrier::new(run.threads);
-    // Keys that differ early, so that they are spread over the shards of a table.
+    // Keys that differ in their first bytes, so that they spread over the shards of a table.
     let keys: Vec<_> = (0..run.keys)
         .map(|key| RecordKey::from_bytes([key as u8 + 1; 32]))
         .collect();
@@ -92,7 +92,7 @@ impl Random {
     }
 
     fn step(&mut self, number: u32) -> Step {
-        // Few owners, so that they are often right, often wrong, and often late.
+        // So few owners that they are often right, often wrong, and often late.
         let owner = self.below(4) as u8;
         match self.below(8) {
             0..3 => Step::Begin {
@@ -113,7 +113,7 @@ impl Random {
         }
     }
 
-    /// From less than a call takes to more than a thread waits for its turn.
+    /// From less than a call takes to more than the time that a thread waits for its turn.
     fn term(&mut self) -> u64 {
         [0, 300, 3_000, 30_000, 300_000, 3_000_000][self.below(6) as usize]
     }

@@ -28,7 +28,7 @@ fn a_lease_that_ends_while_a_step_waits_for_the_lock_is_over() {
     ];
     for (name, step) in steps {
         let (key, claim) = (RecordKey::from_bytes([1; 32]), claim());
-        // Claimed outside the runtime, so that there is no sweeper to wait for the lock, too.
+        // Claimed outside the runtime, so that no sweeper waits for the lock as well.
         let shared = Arc::new(Shared::new(1 << 20));
         assert!(matches!(
             shared.begin(&key, &claim, LEASE),
@@ -47,7 +47,7 @@ fn a_lease_that_ends_while_a_step_waits_for_the_lock_is_over() {
                 step(&shared, &key, &claim)
             })
         };
-        // Until the step waits, most likely; one that begins later is right in any case.
+        // By then the step most likely waits; one that begins later is right in any case.
         thread::sleep(Duration::from_millis(20));
         runtime.block_on(tokio::time::advance(LEASE * 2));
         drop(locked);
