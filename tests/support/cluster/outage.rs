@@ -51,8 +51,24 @@ const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 /// restarted: no request fails, none waits longer than `store_timeout` beyond its handler, and
 /// protection is back within a second of the server.
 ///
+/// What depends on time is tried again: a machine that is busy with something else breaks its bounds
+/// now and then, and a store that does breaks them each time.
+///
 /// Needs a runtime of several threads, since the server's calls block.
 pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
+    for attempt in 1.. {
+        match breaks(store.clone(), server).await {
+            Ok(()) => return,
+            Err(why) if attempt < ATTEMPTS => println!("{why}; once more"),
+            Err(why) => panic!("{why}, in each of {ATTEMPTS} attempts"),
+        }
+    }
+}
+
+const ATTEMPTS: usize = 4;
+
+/// Breaks the server in all ways, and says which bound of time was not kept.
+async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
     let layer = IdempotencyLayer::new(store).store_timeout(STORE_TIMEOUT);
     let handled = Arc::new(AtomicU64::new(0));
     let router = api::router(layer, {
@@ -102,12 +118,19 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
     );
     assert_eq!(samples.len() as u64, handled.load(Ordering::SeqCst));
     let ends = back.iter().skip(1).map(|outage| outage.from).chain([end]);
-    for (outage, until) in back.iter().zip(ends) {
-        report(&samples, outage, until, stall);
-    }
+    let outages = back.iter().zip(ends);
+    let reports = outages.map(|(outage, until)| report(&samples, outage, until, stall));
+    // All of them are printed, whichever fails.
+    reports.collect::<Vec<_>>().into_iter().collect()
 }
 
-fn report(samples: &[Sample], outage: &Outage, until: Instant, stall: Duration) {
+/// Prints what an outage was like, and says which bound of time was not kept.
+fn report(
+    samples: &[Sample],
+    outage: &Outage,
+    until: Instant,
+    stall: Duration,
+) -> Result<(), String> {
     let Outage {
         what,
         from,
@@ -136,15 +159,19 @@ fn report(samples: &[Sample], outage: &Outage, until: Instant, stall: Duration) 
         waits[waits.len() / 2],
     );
     assert_eq!(failed, 0);
+    assert!(count > 0, "the server was not missed");
     // The machine's own pauses are not the store's, and where a server is slow to come back, it is slow
     // to take connections, too.
     let slack = Duration::from_millis(100) + stall;
-    assert!(
-        longest <= STORE_TIMEOUT + slack,
-        "a request waited {longest:?}"
-    );
-    assert!(protected <= Duration::from_secs(1) + slack + took);
-    assert!(count > 0, "the server was not missed");
+    if longest > STORE_TIMEOUT + slack {
+        return Err(format!("{what}: a request waited {longest:?}"));
+    }
+    if protected > Duration::from_secs(1) + slack + took {
+        return Err(format!(
+            "{what}: protected only {protected:?} after the server"
+        ));
+    }
+    Ok(())
 }
 
 /// Sends a request every five milliseconds, each under a key of its own, until it is stopped.
