@@ -1,4 +1,4 @@
-//! The layer of the model: what `src/guarded.rs` and `src/lease.rs` do with one request.
+//! The layer of the model: what the files of `src/guarded` do with one request.
 
 use crate::mutation::Mutation;
 use crate::request::{Ending, Excuse, HINDERED, Known, Outcome, Phase, Request};
@@ -23,7 +23,8 @@ pub(crate) enum End {
     Response,
     /// With an error, or a response that is not to be kept.
     NotKept,
-    /// With a panic, or a future that is dropped where there is no runtime to carry it on.
+    /// With a panic, or a future that is dropped: before the handler was called, or where nothing
+    /// carries it on.
     Panic,
 }
 
@@ -40,12 +41,8 @@ impl Layer<'_> {
         match request.phase {
             Phase::Unsent => Some(Step::Begin),
             Phase::Running => Some(Step::Renew),
-            Phase::Over(Ending::Complete) if request.known == Known::Ownership => {
-                Some(Step::Complete)
-            }
-            Phase::Over(Ending::Release) if request.known == Known::Ownership => {
-                Some(Step::Release)
-            }
+            Phase::Over(Ending::Complete) if request.known == Known::Held => Some(Step::Complete),
+            Phase::Over(Ending::Release) if request.known == Known::Held => Some(Step::Release),
             Phase::Settling {
                 renews_first: true, ..
             } if mutation != Mutation::NoRenewal => Some(Step::Renew),
@@ -60,7 +57,7 @@ impl Layer<'_> {
             Phase::Unsent => self.begin(id, call),
             Phase::Looked => {
                 self.state.slot = claim(id, self.mutation);
-                self.started(id, Known::Ownership);
+                self.started(id, Known::Held);
             }
             Phase::Begun => self.start(id),
             Phase::Running => self.renew(id, call),
@@ -74,14 +71,14 @@ impl Layer<'_> {
         }
     }
 
-    /// `Lease::begin`, and `Execution::begin`, which reads its answer.
+    /// `Guard::begin`, and `Execution::begin`, which reads its answer.
     fn begin(&mut self, id: Id, call: Call) {
         if self.mutation == Mutation::BeginInTwoSteps && self.state.slot == Slot::Absent {
             self.state.request(id).phase = Phase::Looked;
             return;
         }
         let known = match self.call(id, Step::Begin, call) {
-            Some(Answer::Started) => Known::Ownership,
+            Some(Answer::Started) => Known::Held,
             Some(Answer::Completed(response)) => {
                 let first = self.state.promise.map(|promise| promise.response);
                 self.state.wrong.replay |= first != Some(response);
@@ -112,8 +109,7 @@ impl Layer<'_> {
         request.due = (mutation != Mutation::NoRenewal).then_some(1);
     }
 
-    /// One turn of `Holder::keep`. It stands for the task of `keep_in_background`, too: a response
-    /// body that is passed on is a longer run. A renewal that failed is tried again after a twelfth of
+    /// One turn of `Lease::renew_again_and_again`. A response body that is recorded is a longer run. A renewal that failed is tried again after a twelfth of
     /// a lease; here after a tick, which is four times as long.
     fn renew(&mut self, id: Id, call: Call) {
         let answer = self.call(id, Step::Renew, call);
@@ -137,16 +133,16 @@ impl Layer<'_> {
             }
             _ if mutation == Mutation::FailureNotReleased => request.finish(Outcome::Other),
             End::NotKept => request.phase = Phase::Over(Ending::Release),
-            // `Drop for Lease`, for a claim that may be held.
+            // `Drop for Guard`, for a claim that may be held.
             End::Panic if request.known == Known::Refused => request.finish(Outcome::Other),
             End::Panic => request.settle_from_now(Ending::Release, false),
         }
     }
 
-    /// `Lease::settle`, and of `Lease::after_failure` what goes on in the background.
+    /// `Guard::settle`, and of `Guard::settle_after` what goes on in the background.
     fn settle(&mut self, id: Id, ending: Ending, call: Call) {
         match self.state.request(id).known {
-            Known::Ownership => {}
+            Known::Held => {}
             // `State::Refused`: there is nothing to settle.
             Known::Refused => return self.state.request(id).finish(Outcome::Other),
             Known::Unknown if self.mutation == Mutation::UnknownNotSettled => {
@@ -181,12 +177,15 @@ impl Layer<'_> {
         }
     }
 
-    /// One call of `Holder::settle_later`. Its pauses, which grow from a 64th of a lease to a
+    /// One call of `Lease::settle_later`. Its pauses, which grow from a 64th of a lease to a
     /// quarter, are one tick here: fewer tries than there are.
     fn settle_later(&mut self, id: Id, ending: Ending, since: u8, renews_first: bool, call: Call) {
         if renews_first && self.mutation != Mutation::NoRenewal {
             match self.call(id, Step::Renew, call) {
-                Some(Answer::Lost) => self.state.request(id).finish(Outcome::Other),
+                // A claim that has ended needs no release; a record may still be kept.
+                Some(Answer::Lost) if ending == Ending::Release => {
+                    self.state.request(id).finish(Outcome::Other);
+                }
                 _ => {
                     self.state.request(id).phase = Phase::Settling {
                         ending,

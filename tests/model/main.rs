@@ -1,6 +1,6 @@
 //! A model of the protocol between the layer and a store, explored exhaustively.
 //!
-//! The model is the protocol of `src/guarded.rs` and `src/lease.rs` over the contract of
+//! The model is the protocol of `src/guarded` over the contract of
 //! `tower_idempotency::Store`, for one key: keys have nothing in common. Left out is what can't
 //! make a difference to who runs and what is kept: bytes, fingerprints, the client's comings and
 //! goings (a request whose client has left is carried on), and room in the store.

@@ -167,6 +167,10 @@ impl Protocol {
                 let step = Layer::next_call(request, self.mutation);
                 actions.extend(calls(state, step).map(|call| Action::Next(id, call)));
             }
+            if request.phase == Phase::Begun {
+                // Its client leaves before the handler is called.
+                actions.push(Action::End(id, End::Panic));
+            }
             if request.phase == Phase::Running {
                 for end in [End::Response, End::NotKept, End::Panic] {
                     actions.push(Action::End(id, end));

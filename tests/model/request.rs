@@ -5,7 +5,7 @@
 pub(crate) struct Request {
     pub(crate) process: usize,
     pub(crate) phase: Phase,
-    /// `lease::State`, as far as it is not told by the phase.
+    /// `guard::State`, as far as the phase does not say it.
     pub(crate) known: Known,
     /// Ticks to the next renewal, or the next try to settle. `None`: no more renewals.
     pub(crate) due: Option<u8>,
@@ -29,7 +29,7 @@ pub(crate) enum Phase {
     Running,
     /// The handler is over, and the claim is about to be settled.
     Over(Ending),
-    /// `Holder::settle_later`: tries to settle since so many ticks.
+    /// `Lease::settle_later`: tries to settle since so many ticks.
     Settling {
         ending: Ending,
         since: u8,
@@ -45,15 +45,15 @@ pub(crate) enum Ending {
     Release,
 }
 
-/// `lease::State`.
+/// `guard::State`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Known {
-    Ownership,
+    Held,
     Refused,
     Unknown,
 }
 
-/// What came of a request: told until time passes, so that it is no state of its own for long.
+/// What came of a request: known until time passes, so that it is no state of its own for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Kept,
@@ -90,12 +90,12 @@ impl Request {
         ran: false,
     };
 
-    /// Tells whether the layer is not done with it.
+    /// Returns whether the layer is not done with it.
     pub(crate) fn is_active(&self) -> bool {
         !matches!(self.phase, Phase::Unsent | Phase::Done(_))
     }
 
-    /// Tells whether it has a step to take that does not wait for time or the handler.
+    /// Returns whether it has a step to take that does not wait for time or the handler.
     pub(crate) fn has_step(&self) -> bool {
         match self.phase {
             Phase::Unsent | Phase::Done(_) => false,

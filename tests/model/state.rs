@@ -202,7 +202,7 @@ impl State {
     pub(crate) fn note_run(&mut self, id: Id) {
         let holds = matches!(self.slot, Slot::Claimed { owner, .. } if owner == id);
         let request = self.request(id);
-        if !holds && request.known != Known::Ownership {
+        if !holds && request.known != Known::Held {
             request.excuse = request.excuse.or(Some(Excuse::FailedOpen));
         }
         if request.excuse.is_some() {
