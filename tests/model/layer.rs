@@ -109,8 +109,9 @@ impl Layer<'_> {
         request.due = (mutation != Mutation::NoRenewal).then_some(1);
     }
 
-    /// One turn of `Lease::renew_again_and_again`. A response body that is recorded is a longer run. A renewal that failed is tried again after a twelfth of
-    /// a lease; here after a tick, which is four times as long.
+    /// One turn of `Lease::renew_again_and_again`. A response body that is recorded is a longer run. A
+    /// renewal that failed is tried again after a twelfth of a lease; here after a tick, which is four
+    /// times as long.
     fn renew(&mut self, id: Id, call: Call) {
         let answer = self.call(id, Step::Renew, call);
         let request = self.state.request(id);
