@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, StatusCode, response};
+use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::Body;
 
 use super::guard::Guard;
@@ -12,7 +12,7 @@ use super::judgement::declared_length;
 use super::lease::Ending;
 use super::problem::Problem;
 use super::replay;
-use crate::body::{Recorded, Recorder, ResponseBody, UploadState};
+use crate::body::{Recorded, Recorder, RequestBody, ResponseBody, UploadState};
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::poll_once;
 use crate::store::{Begin, Fingerprint, Record, Store};
@@ -54,6 +54,13 @@ impl<St: Store> Execution<St> {
             }
             Ok(Begin::InProgress(_) | Begin::Completed(_)) => Some(Found::OfAnotherRequest),
         }
+    }
+
+    /// Watches whether the upload of the request breaks.
+    pub(crate) fn watch<B: Body>(&self, request: Request<B>) -> Request<RequestBody<B>> {
+        let content_length = declared_length(request.headers());
+        let upload = self.upload.clone();
+        request.map(|body| RequestBody::watched(body, content_length, upload))
     }
 
     /// Returns how a response that is kept ends the claim, and what its outcome is.

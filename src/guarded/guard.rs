@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::lease::{Ending, Lease, caught};
+use super::lease::{Caught, Ending, Lease};
 use crate::config::{Config, Setup};
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::{Background, poll_once};
@@ -32,9 +32,8 @@ impl Patience {
     async fn wait<T, St: Store>(
         &mut self,
         lease: &Lease<St>,
-        step: impl Future<Output = Result<T, StoreError>>,
+        mut step: Pin<&mut impl Future<Output = Result<T, StoreError>>>,
     ) -> Result<T, StoreError> {
-        let mut step = pin!(caught(step));
         if let Poll::Ready(result) = poll_once(step.as_mut()).await {
             return result;
         }
@@ -102,8 +101,8 @@ impl<St: Store> Guard<St> {
     pub(crate) async fn begin(&mut self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
         // Until the answer is there, the key may be ours.
         self.state = State::Unknown(StoreErrorKind::Timeout);
-        let begin = self.lease.begin(fingerprint);
-        let begun = self.patience.wait(&self.lease, begin).await;
+        let mut begin = pin!(Caught::new(self.lease.begin(fingerprint)));
+        let begun = self.patience.wait(&self.lease, begin.as_mut()).await;
         self.lease.report("begin", &begun);
         self.state = match &begun {
             Ok(Begin::Started) => {
@@ -185,7 +184,8 @@ impl<St: Store> Guard<St> {
             patience,
             state,
         } = self;
-        let mut settled = pin!(patience.wait(lease, lease.settle(ending)));
+        let mut step = pin!(Caught::new(lease.settle(ending)));
+        let mut settled = pin!(patience.wait(lease, step.as_mut()));
         // A store that hangs may do so for longer than the rest of the lease.
         let settled = lease.during(settled.as_mut()).await;
         lease.report(ending.step(), &settled);

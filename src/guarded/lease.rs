@@ -5,9 +5,10 @@ use std::future::{Future, pending, poll_fn};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
 use crate::config::Setup;
@@ -127,7 +128,7 @@ impl<St: Store> Lease<St> {
         limit: Duration,
         step: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        let taken = self.background.within(limit, caught(step)).await;
+        let taken = self.background.within(limit, Caught::new(step)).await;
         taken.unwrap_or_else(|| Err(StoreErrorKind::Timeout.into()))
     }
 
@@ -168,18 +169,33 @@ impl Ending {
     }
 }
 
-/// Takes a panic of the store for its failure: a handler that has run must keep its response.
-pub(crate) async fn caught<T>(
-    step: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    let mut step = pin!(step);
-    poll_fn(|context| {
-        let polled = catch_unwind(AssertUnwindSafe(|| step.as_mut().poll(context)));
+pin_project! {
+    /// Takes a panic of the store for its failure: a handler that has run must keep its response.
+    pub(crate) struct Caught<F> {
+        #[pin]
+        step: F,
+    }
+}
+
+impl<F> Caught<F> {
+    pub(crate) fn new(step: F) -> Self {
+        Self { step }
+    }
+}
+
+impl<F, T> Future for Caught<F>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let step = self.project().step;
+        let polled = catch_unwind(AssertUnwindSafe(|| step.poll(context)));
         polled.unwrap_or_else(|_| {
             trace::store_panicked();
             let error = StoreError::new(StoreErrorKind::Unavailable, "the store panicked");
             Poll::Ready(Err(error))
         })
-    })
-    .await
+    }
 }

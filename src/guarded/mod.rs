@@ -19,7 +19,7 @@ use tower_service::Service;
 
 use self::execution::{Execution, not_kept};
 use self::guard::Guard;
-use self::judgement::{Judgement, declared_length};
+use self::judgement::Judgement;
 use self::lease::Ending;
 use crate::body::{Collected, RequestBody, ResponseBody, UploadState, collect, drain};
 use crate::config::Setup;
@@ -42,7 +42,7 @@ pub(crate) struct Guarded;
 pub(crate) fn begin<S, St, B, B2>(
     setup: Arc<Setup<St>>,
     background: Background,
-    ready: S,
+    mut ready: S,
     record_key: RecordKey,
     key: IdempotencyKey,
     mut request: Request<B>,
@@ -71,83 +71,86 @@ where
         request.extensions_mut().insert(Guarded);
         request.extensions_mut().insert(key);
         let background = execution.guard.background().clone();
-        Begun::Running(Detachable::new(run(execution, ready, request), background))
+        // Called here and not in the future that runs, so that it need not hold the request.
+        let response = ready.call(execution.watch(request));
+        Begun::Running(Detachable::new(run(execution, response), background))
     }
 }
 
 /// Runs the handler and keeps its response.
-async fn run<S, St, B, B2>(
+fn run<F, St, B2, E>(
     mut execution: Execution<St>,
-    mut ready: S,
-    request: Request<B>,
-) -> Result<Response<ResponseBody<B2>>, S::Error>
+    response: F,
+) -> impl Future<Output = Result<Response<ResponseBody<B2>>, E>>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
+    F: Future<Output = Result<Response<B2>, E>>,
     St: Store,
-    B: Body,
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
-    let response = {
-        let content_length = declared_length(request.headers());
-        let upload = execution.upload.clone();
-        let request = request.map(|body| RequestBody::watched(body, content_length, upload));
-        let mut response = pin!(ready.call(request));
-        execution.guard.during(response.as_mut()).await
-    };
-    let (mut parts, body) = match response {
-        Ok(response) => response.into_parts(),
-        Err(error) => {
-            // Whatever comes of it, the error is the handler's.
-            let _ = execution.guard.settle(Ending::Release).await;
-            return Err(error);
-        }
-    };
-    replay::remove_markers(&mut parts);
-    let judgement = Judgement::of(&parts, &body, &execution.guard, &execution.upload);
-    let ((ending, outcome), body) = match judgement {
-        Judgement::RulePanicked => {
-            // Nobody can say whether it is to be kept, and freeing the key would invite another
-            // run.
-            execution.guard.abandon();
-            let outcome = Outcome::NotKept(NotKept::RulePanicked);
-            parts.extensions.insert(outcome);
-            return Ok(Response::from_parts(parts, ResponseBody::passing(body)));
-        }
-        Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
-        Judgement::WithoutContent => {
-            let kept = execution.kept(parts.status, &parts.headers, Some(&[]));
-            (kept, ResponseBody::passing(body))
-        }
-        Judgement::TooLong => {
-            let kept = execution.kept(parts.status, &parts.headers, None);
-            (kept, ResponseBody::passing(body))
-        }
-        Judgement::OfUnknownSize => return Ok(execution.record(parts, body).await),
-        Judgement::OfSize(size) => {
-            let limit = execution.guard.config().max_response_bytes;
-            let collected = {
-                let mut collected = pin!(collect(body, limit));
-                execution.guard.during(collected.as_mut()).await
-            };
-            if collected.is_longer_than(size) {
-                // The whole body is sent, which a server would otherwise cut at this length.
-                parts.headers.remove(CONTENT_LENGTH);
+    // Apart, for the same reason.
+    let mut response = Box::pin(response);
+    async move {
+        let handled = execution.guard.during(response.as_mut()).await;
+        // What it held to be ready is free before its response is kept.
+        drop(response);
+        let (mut parts, body) = match handled {
+            Ok(response) => response.into_parts(),
+            Err(error) => {
+                // Whatever comes of it, the error is the handler's.
+                let _ = execution.guard.settle(Ending::Release).await;
+                return Err(error);
             }
-            match collected {
-                Collected::Whole(whole) => {
-                    let data = Some(&whole.data[..]);
-                    let kept = execution.kept(parts.status, &parts.headers, data);
-                    (kept, whole.into_body())
-                }
-                Collected::TooLong(body) => {
-                    (execution.kept(parts.status, &parts.headers, None), body)
-                }
-                Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
+        };
+        replay::remove_markers(&mut parts);
+        let judgement = Judgement::of(&parts, &body, &execution.guard, &execution.upload);
+        let ((ending, outcome), body) = match judgement {
+            Judgement::RulePanicked => {
+                // Nobody can say whether it is to be kept, and freeing the key would invite another
+                // run.
+                execution.guard.abandon();
+                let outcome = Outcome::NotKept(NotKept::RulePanicked);
+                parts.extensions.insert(outcome);
+                return Ok(Response::from_parts(parts, ResponseBody::passing(body)));
             }
-        }
-    };
-    // The key is settled before the response leaves, so that the client can rely on either.
-    let settled = execution.guard.settle(ending).await;
-    parts.extensions.insert(settled.outcome(outcome));
-    Ok(Response::from_parts(parts, body))
+            Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
+            Judgement::WithoutContent => {
+                let kept = execution.kept(parts.status, &parts.headers, Some(&[]));
+                (kept, ResponseBody::passing(body))
+            }
+            Judgement::TooLong => {
+                let kept = execution.kept(parts.status, &parts.headers, None);
+                (kept, ResponseBody::passing(body))
+            }
+            // Boxed, so that a response of known size is not the larger for it.
+            Judgement::OfUnknownSize => {
+                return Ok(Box::pin(execution.record(parts, body)).await);
+            }
+            Judgement::OfSize(size) => {
+                let limit = execution.guard.config().max_response_bytes;
+                let collected = {
+                    let mut collected = pin!(collect(body, limit));
+                    execution.guard.during(collected.as_mut()).await
+                };
+                if collected.is_longer_than(size) {
+                    // The whole body is sent, which a server would otherwise cut at this length.
+                    parts.headers.remove(CONTENT_LENGTH);
+                }
+                match collected {
+                    Collected::Whole(whole) => {
+                        let data = Some(&whole.data[..]);
+                        let kept = execution.kept(parts.status, &parts.headers, data);
+                        (kept, whole.into_body())
+                    }
+                    Collected::TooLong(body) => {
+                        (execution.kept(parts.status, &parts.headers, None), body)
+                    }
+                    Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
+                }
+            }
+        };
+        // The key is settled before the response leaves, so that the client can rely on either.
+        let settled = execution.guard.settle(ending).await;
+        parts.extensions.insert(settled.outcome(outcome));
+        Ok(Response::from_parts(parts, body))
+    }
 }
