@@ -95,7 +95,7 @@ impl Background {
         matches!(polled, Ok(Poll::Pending)).then_some(work)
     }
 
-    /// Tells whether there is a runtime that tasks can be started on.
+    /// Returns whether there is a runtime that tasks can be started on.
     pub(crate) fn has_runtime(&self) -> bool {
         self.runtime.is_some()
     }

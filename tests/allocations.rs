@@ -96,7 +96,7 @@ impl Body for Stream {
     }
 }
 
-/// Sends a write, reads the answer to its end, and tells what that allocated and how long it was.
+/// Sends a write, reads the answer to its end, and returns what that allocated and how long it was.
 fn write<S, B>(service: &mut S) -> (AllocationInfo, usize)
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>, Error = Infallible>,

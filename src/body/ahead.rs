@@ -87,13 +87,13 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
         Poll::Pending
     }
 
-    /// Tells whether all pieces have been taken out.
+    /// Returns whether all pieces have been taken out.
     pub(super) fn is_at_end(&self) -> bool {
         let queue = self.lock();
         queue.has_ended && queue.pieces.is_empty()
     }
 
-    /// Tells whether all pieces have been put in.
+    /// Returns whether all pieces have been put in.
     pub(super) fn has_ended(&self) -> bool {
         self.lock().has_ended
     }

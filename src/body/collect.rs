@@ -37,7 +37,7 @@ impl Whole {
 }
 
 impl<B: Body<Data = Bytes>> Collected<B> {
-    /// Tells whether more was read than the body declared.
+    /// Returns whether more was read than the body declared.
     pub(crate) fn is_longer_than(&self, declared: u64) -> bool {
         match self {
             Self::Whole(whole) => whole.data.len() as u64 > declared,
@@ -86,7 +86,7 @@ where
     }
     whole.data = data.into_bytes();
     if size.is_some_and(|size| (whole.data.len() as u64) < size) {
-        // The server sees that bytes are missing, and tells the client as it would without the layer.
+        // The server sees that bytes are missing, and breaks off, as it would without the layer.
         let frames = VecDeque::from([Ok(Frame::data(whole.data))]);
         return Collected::Broken(ResponseBody::buffered(frames, None, size));
     }

@@ -123,7 +123,7 @@ impl<St: Store> Guard<St> {
         self.lease.during(future).await
     }
 
-    /// Tells whether there is a claim to settle.
+    /// Returns whether there is a claim to settle.
     pub(crate) fn may_be_held(&self) -> bool {
         matches!(self.state, State::Held | State::Unknown(_))
     }

@@ -1,4 +1,4 @@
-//! What is to become of a response, as far as its head tells.
+//! What is to become of a response, as far as its head says.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -13,7 +13,7 @@ use crate::outcome::NotKept;
 use crate::store::Store;
 use crate::trace;
 
-/// What is to become of a response, as far as its head tells.
+/// What is to become of a response, as far as its head says.
 pub(crate) enum Judgement {
     NotKept(NotKept),
     /// The rule panicked, and so nobody knows.

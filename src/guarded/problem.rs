@@ -18,7 +18,7 @@ pub(crate) enum Problem {
 }
 
 impl Problem {
-    /// Makes the response. Its body is fixed text: it never tells a key, a caller, or a cause.
+    /// Makes the response. Its body is fixed text: it never shows a key, a caller, or a cause.
     pub(crate) fn into_response(self) -> Response<Bytes> {
         let (status, outcome, body) = match self {
             Self::MissingKey => (StatusCode::BAD_REQUEST, Outcome::MissingKey, MISSING_KEY),

@@ -80,13 +80,13 @@ impl<'a> Iterator for KeptFieldsIter<'a> {
     }
 }
 
-/// Tells whether a header field is kept: all are but those of the connection, of this one message,
+/// Returns whether a header field is kept: all are but those of the connection, of this one message,
 /// and of this one client's session.
 fn is_kept(headers: &HeaderMap, name: &HeaderName) -> bool {
     !NEVER_KEPT.contains(name) && !is_named_by_connection(headers, name)
 }
 
-/// Tells whether `Connection` names this field as one for the next hop only.
+/// Returns whether `Connection` names this field as one for the next hop only.
 fn is_named_by_connection(headers: &HeaderMap, name: &HeaderName) -> bool {
     let values = headers.get_all(CONNECTION).iter();
     let mut options = values.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));

@@ -117,7 +117,7 @@ impl Client {
         }
     }
 
-    /// Looks at an answer, and tells whether it is the last word.
+    /// Looks at an answer, and returns whether it is the last word.
     fn take(&self, operation: u64, plan: &Plan, answer: &Answer<Bytes>) -> bool {
         let seen = &self.seen;
         match answer.status.as_u16() {

@@ -41,10 +41,10 @@ fn main() -> ExitCode {
     let Some(options) = Options::read() else {
         return ExitCode::SUCCESS;
     };
-    let tell = std::panic::take_hook();
+    let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if !info.payload().is::<Planned>() {
-            tell(info);
+            report(info);
         }
     }));
     println!("chaos: {} s, --seed {}", options.seconds, options.seed);
@@ -272,7 +272,8 @@ fn check_ledger(
     }
     for (operation, entry) in &*seen.answers.lock().unwrap() {
         if ledger.get(*entry) != Some(operation) {
-            let rule = format!("operation {operation} was told entry {entry}, which is not its");
+            let rule =
+                format!("operation {operation} was answered with entry {entry}, which is not its");
             seen.violated(rule);
         }
     }
@@ -297,7 +298,7 @@ fn check_ledger(
     checked
 }
 
-/// Reads how much memory the process takes, in KiB, where the system tells.
+/// Reads how much memory the process takes, in KiB, where the system says so.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

@@ -75,7 +75,7 @@ impl Plan {
 }
 
 impl Plan {
-    /// Tells whether a replay may come without its body: because that is too long, or because a
+    /// Returns whether a replay may come without its body: because that is too long, or because a
     /// client left before it ended, and nobody waits for its end for more than a lease.
     pub(crate) fn may_be_omitted(&self) -> bool {
         let is_cut = matches!(self.body, Body::Frames(_)) && self.before_end > LEASE;

@@ -47,7 +47,7 @@ impl Completion {
 }
 
 impl Claimant {
-    /// Tells whether the claim may be lost although the layer did all that it should.
+    /// Returns whether the claim may be lost although the layer did all that it should.
     pub(crate) fn is_excused(&self) -> bool {
         let count = |of: &[Call]| {
             self.faults
@@ -71,7 +71,7 @@ impl Claimant {
         self.completed.is_some() || self.released
     }
 
-    /// Tells whether the store failed to claim or to settle, as far as the layer can tell.
+    /// Returns whether the store failed to claim or to settle, as far as the layer can know.
     pub(crate) fn has_failed(&self) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|(call, _)| *call != Call::Renew) || self.slow >= STORE_TIMEOUT || self.uprooted
@@ -81,7 +81,7 @@ impl Claimant {
         self.faults.contains(&NO_ROOM)
     }
 
-    /// Tells whether nothing else befell this claim than that its record once had no room.
+    /// Returns whether all that went wrong with this claim is that its record once had no room.
     pub(crate) fn was_only_refused_for_room(&self) -> bool {
         self.faults == [NO_ROOM] && self.slow < STORE_TIMEOUT && !self.uprooted
     }

@@ -24,7 +24,7 @@ use crate::world::{CollectMap, Run, World, fingerprint};
 pub(crate) type Stack = Idempotency<Handler, Store>;
 type Calling = Pin<Box<<Stack as Service<Request<Frames>>>::Future>>;
 
-/// Put into a request, so that the handler can tell who sent it.
+/// Put into a request, so that the handler knows who sent it.
 #[derive(Clone, Copy)]
 pub(crate) struct ClientNumber(pub(crate) usize);
 
@@ -133,7 +133,7 @@ impl Client {
         }
     }
 
-    /// Reads one frame of the body, and tells whether that got on.
+    /// Reads one frame of the body, and returns whether there was one.
     pub(crate) fn read(&mut self) -> bool {
         let Some(mut reading) = self.reading.take() else {
             return false;
@@ -230,7 +230,7 @@ impl Client {
         }
     }
 
-    /// Checks the head and the outcome by what the store told, what the handler did, and what was
+    /// Checks the head and the outcome by what the store said, what the handler did, and what was
     /// done to both.
     fn check_head(
         &self,

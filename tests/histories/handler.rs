@@ -14,7 +14,7 @@ use crate::client::{self, ClientNumber};
 use crate::script::{Ending, Nap, Plan, UploadKind};
 use crate::world::{Run, World};
 
-/// A handler that tells the world of its runs.
+/// A handler that reports its runs to the world.
 pub(crate) fn handler(world: Arc<World>) -> Handler {
     let handler = Handler::new(move |_, request| {
         let world = Arc::clone(&world);

@@ -35,7 +35,7 @@ fn every_history_keeps_to_the_rules() {
         return;
     }
     let count = number("HISTORIES").unwrap_or(HISTORIES);
-    // Other histories in each run; the seed of one that fails is told.
+    // Other histories in each run; the seed of one that fails is printed.
     let first = RandomState::new().hash_one(count);
     let next = AtomicU64::new(0);
     let tally = Mutex::default();
@@ -100,10 +100,10 @@ fn number(variable: &str) -> Option<u64> {
 
 /// A panic that a script asks for is no news.
 fn silence_scripted_panics() {
-    let tell = panic::take_hook();
+    let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
         if !info.payload().is::<Broken>() {
-            tell(info);
+            report(info);
         }
     }));
 }

@@ -151,7 +151,7 @@ impl Script {
         }
     }
 
-    /// Tells whether the recording of the body may be cut when its client has left.
+    /// Returns whether the recording of the body may be cut when its client has left.
     pub(crate) fn may_be_cut(&self, run: usize, upload_is_broken: bool) -> bool {
         let head_is_kept = !matches!(
             self.verdict(run, upload_is_broken),
@@ -225,7 +225,7 @@ impl BodyScript {
         }
     }
 
-    /// Tells whether the record is made while the body is sent, and not before the response leaves.
+    /// Returns whether the record is made while the body is sent, and not before the response leaves.
     pub(crate) fn is_copied(&self) -> bool {
         let has_ended =
             self.frames.is_empty() && self.nap == Nap::None && self.end == BodyEnd::Whole;

@@ -129,7 +129,7 @@ impl World {
         state.violations.extend(rules);
     }
 
-    /// Tells whether a claim of this key may last until its lease ends, although nobody works on it.
+    /// Returns whether a claim of this key may last until its lease ends, although nobody works on it.
     pub(crate) fn may_be_stuck(&self, key: RecordKey) -> bool {
         let state = self.state();
         let mut claims = state.owners.values();

@@ -9,7 +9,7 @@ use crate::support::{
     Answer, CREDENTIAL, Call, Frames, Gate, Handler, numbered, request, scripted, send, write,
 };
 
-/// Checks that an answer is problem details of this status and code which tell no secret.
+/// Checks that an answer is problem details of this status and code which show no secret.
 #[track_caller]
 fn assert_problem(answer: &Answer, status: u16, code: &str) {
     assert_eq!(answer.status, status);

@@ -45,7 +45,7 @@ async fn wait_returns_when_the_last_detached_request_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_does_not_end_is_told_and_goes_on() {
+async fn work_that_does_not_end_is_reported_and_goes_on() {
     let (layer, _) = scripted();
     let detached = layer.detached();
     let gate = Gate::new();
@@ -115,7 +115,7 @@ fn a_runtime_that_ends_under_detached_work_frees_its_keys() {
         assert_eq!(layer.detached().count(), 1);
         drop(runtime);
         assert_eq!(layer.detached().count(), 0);
-        // A store that needs the runtime to answer can't be told any more; then the lease ends.
+        // A store that needs the runtime to answer can't be reached any more; then the lease ends.
         assert_eq!(store.memory.is_empty(), pending == 0);
     }
 }

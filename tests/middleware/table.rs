@@ -156,7 +156,7 @@ async fn the_caller_and_the_header_can_be_set() {
     // A user who has renewed the token is still the same user.
     send(&app, by("ann", "t2")).await.assert_replay(numbered(1));
     send(&app, by("bob", "t1")).await.assert_run(numbered(2));
-    // Without a user nobody is told, whatever the token.
+    // Without a user nobody is identified, whatever the token.
     let mut nobody = by("ann", CREDENTIAL);
     nobody.extensions_mut().remove::<User>();
     let answer = send(&app, nobody).await;

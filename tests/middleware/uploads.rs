@@ -110,7 +110,7 @@ async fn an_upload_that_ends_before_its_declared_length_is_broken_whatever_the_w
             (Reads::ToItsEnd, by_the_end),
             (Reads::UntilItSaysThatItHasEnded, by_the_end),
             (Reads::OneFrame, by_one_frame),
-            // Who does not read it has not been told anything wrong.
+            // Who does not read it does not see the break.
             (Reads::Nothing, false),
         ] {
             let (layer, _) = scripted();

@@ -126,7 +126,7 @@ impl Handler {
     }
 }
 
-/// The body by which a run is told from others.
+/// The body by which a run is recognised.
 pub fn numbered(run: usize) -> &'static str {
     ["", r#"{"run":1}"#, r#"{"run":2}"#, r#"{"run":3}"#][run]
 }

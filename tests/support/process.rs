@@ -76,7 +76,7 @@ pub fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
-/// Tells whether a program can be run here.
+/// Returns whether a program can be run here.
 pub fn is_there(program: &str) -> bool {
     std::env::var_os("PATH").is_some_and(|paths| {
         std::env::split_paths(&paths).any(|folder| folder.join(program).is_file())

@@ -215,7 +215,7 @@ impl<'a> Reply<'a> {
         result.as_ref().map_or_else(Self::Failed, T::reply)
     }
 
-    /// Tells whether the caller has the claim, or had it and has settled it.
+    /// Returns whether the caller has the claim, or had it and has settled it.
     pub fn is_held(&self) -> bool {
         matches!(
             self,

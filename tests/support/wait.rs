@@ -72,7 +72,7 @@ pub async fn soon<F: Future>(future: F) -> F::Output {
     waited.expect("this takes too long: it hangs")
 }
 
-/// Waits until something is so, which nobody tells.
+/// Waits until something is so, where there is nothing to wait for.
 pub async fn until(is_so: impl Fn() -> bool) {
     // Not on tokio's clock, which may stand still.
     let start = std::time::Instant::now();

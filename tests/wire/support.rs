@@ -40,7 +40,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Serves a handler, which is told how often it has run before.
+    /// Serves a handler, which is given the number of its runs before.
     pub(crate) async fn start<H, F>(layer: Layer, handler: H) -> Self
     where
         H: Fn(usize, Request) -> F + Clone + Send + Sync + 'static,
@@ -108,7 +108,7 @@ impl Client {
         soon(self.pool.request(request)).await
     }
 
-    /// Sends a POST and reads the whole answer, or tells that it broke.
+    /// Sends a POST and reads the whole answer, or returns `None` if it broke.
     pub(crate) async fn try_post(&self, key: &str, body: impl Into<Body>) -> Option<Answer> {
         let response = self.open(self.request(key, body)).await.ok()?;
         Answer::read(response).await.ok()

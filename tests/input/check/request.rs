@@ -130,7 +130,7 @@ async fn assert_untouched(exchange: &Exchange, input: &Input) {
     assert!(response.parts.extensions.is_empty());
 }
 
-/// Tells whether the handler's `Content-Length` is not the length of its body.
+/// Returns whether the handler's `Content-Length` is not the length of its body.
 fn contradicts_itself(input: &Input) -> bool {
     let body = input.response.whole();
     let len = body.data.len().to_string();

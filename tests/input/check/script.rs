@@ -7,7 +7,7 @@ use support::{Frames, Piece, Read};
 /// What a body gives, frame by frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Script {
-    /// Whether the body tells its size.
+    /// Whether the body says its size.
     pub is_sized: bool,
     pub frames: Vec<Play>,
 }
@@ -32,7 +32,7 @@ impl Script {
     }
 
     /// A frame a line: `!` breaks, `^` is trailers, `~` waits, `=` as the first says that the body
-    /// tells its size, and anything else is data.
+    /// says its size, and anything else is data.
     pub fn parse(text: &[u8]) -> Self {
         let rest = text.strip_prefix(b"=\n");
         let lines = rest.unwrap_or(text).split(|byte| *byte == b'\n').take(64);

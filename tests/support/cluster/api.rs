@@ -33,7 +33,7 @@ where
     Router::new().route("/things", route).layer(layer)
 }
 
-/// Returns what no other run has, for its keys: a server may be shared, and keeps what it is told.
+/// Returns a name for the keys of this run, since a server may be shared and keeps its records.
 pub fn run_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }

@@ -37,7 +37,7 @@ impl Proxy {
         self.to_lose.store(count, Ordering::SeqCst);
     }
 
-    /// Tells whether all replies that were to be lost are.
+    /// Returns whether all replies that were to be lost have been.
     pub fn has_lost_all(&self) -> bool {
         self.to_lose.load(Ordering::SeqCst) == 0
     }
