@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use self::execution::{Execution, not_kept};
+use self::execution::{Execution, Origin, not_kept};
 use self::guard::Guard;
 use self::judgement::{Judgement, declared_length};
 use self::lease::Ending;
@@ -56,9 +56,11 @@ where
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
     let mut execution = Execution {
-        fingerprint: Fingerprint::new(request.method(), request.uri()),
         guard: Guard::new(setup, background, record_key),
-        upload: UploadState::default(),
+        origin: Origin {
+            fingerprint: Fingerprint::new(request.method(), request.uri()),
+            upload: UploadState::default(),
+        },
     };
     async move {
         if let Some(found) = execution.begin().await {
@@ -89,7 +91,7 @@ where
 {
     let response = {
         let content_length = declared_length(request.headers());
-        let upload = execution.upload.clone();
+        let upload = execution.origin.upload.clone();
         let request = request.map(|body| RequestBody::watched(body, content_length, upload));
         let mut response = pin!(ready.call(request));
         execution.guard.during(response.as_mut()).await
@@ -103,7 +105,7 @@ where
         }
     };
     replay::remove_markers(&mut parts);
-    let judgement = Judgement::of(&parts, &body, &execution.guard, &execution.upload);
+    let judgement = Judgement::of(&parts, &body, &execution.guard, &execution.origin.upload);
     let ((ending, outcome), body) = match judgement {
         Judgement::RulePanicked => {
             // Nobody can say whether it is to be kept, and freeing the key would invite another
@@ -115,11 +117,13 @@ where
         }
         Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
         Judgement::WithoutContent => {
-            let kept = execution.kept(parts.status, &parts.headers, Some(&[]));
+            let kept = execution
+                .origin
+                .kept(parts.status, &parts.headers, Some(&[]));
             (kept, ResponseBody::passing(body))
         }
         Judgement::TooLong => {
-            let kept = execution.kept(parts.status, &parts.headers, None);
+            let kept = execution.origin.kept(parts.status, &parts.headers, None);
             (kept, ResponseBody::passing(body))
         }
         Judgement::OfUnknownSize => return Ok(execution.record(parts, body).await),
@@ -127,7 +131,10 @@ where
             let limit = execution.guard.config().max_response_bytes;
             let collected = {
                 let mut collected = pin!(collect(body, limit));
-                execution.guard.during(collected.as_mut()).await
+                let Execution { guard, origin } = &mut execution;
+                // The handler has run, and so its answer is kept even if the body is dropped.
+                let if_dropped = || origin.kept(parts.status, &parts.headers, None).0;
+                guard.during_or(collected.as_mut(), if_dropped).await
             };
             if collected.is_longer_than(size) {
                 // The whole body is sent, which a server would otherwise cut at this length.
@@ -136,12 +143,13 @@ where
             match collected {
                 Collected::Whole(whole) => {
                     let data = Some(&whole.data[..]);
-                    let kept = execution.kept(parts.status, &parts.headers, data);
+                    let kept = execution.origin.kept(parts.status, &parts.headers, data);
                     (kept, whole.into_body())
                 }
-                Collected::TooLong(body) => {
-                    (execution.kept(parts.status, &parts.headers, None), body)
-                }
+                Collected::TooLong(body) => (
+                    execution.origin.kept(parts.status, &parts.headers, None),
+                    body,
+                ),
                 Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
             }
         }

@@ -5,6 +5,7 @@ mod bodies;
 mod caller;
 mod detached;
 mod drop_points;
+mod dropped;
 mod expiry;
 mod failing_handler;
 mod failing_store;
