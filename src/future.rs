@@ -115,7 +115,8 @@ where
                     let mut response = ready!(inner.poll(context))?;
                     if let Some(why) = why.take() {
                         let outcome = Outcome::PassedThrough(why);
-                        response.extensions_mut().insert(outcome);
+                        // What a layer further in has done with the request says more.
+                        response.extensions_mut().get_or_insert(outcome);
                     }
                     return Poll::Ready(Ok(response.map(ResponseBody::passing)));
                 }

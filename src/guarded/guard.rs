@@ -124,9 +124,13 @@ impl<St: Store> Guard<St> {
         begun
     }
 
-    /// Runs a future and renews the lease meanwhile.
-    pub(crate) fn during<F: Future>(&self, future: Pin<&mut F>) -> impl Future<Output = F::Output> {
-        self.lease.during(future)
+    /// Runs a future and renews the lease meanwhile, if there may be one.
+    pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
+        if self.may_be_held() {
+            self.lease.during(future).await
+        } else {
+            future.await
+        }
     }
 
     /// Runs a future and renews the lease meanwhile. If it is not ready at once and the guard is
