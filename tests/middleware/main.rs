@@ -23,4 +23,5 @@ mod stacks;
 mod support;
 mod table;
 mod uploads;
+mod wakers;
 mod without_body;
