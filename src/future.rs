@@ -115,7 +115,8 @@ where
                     let mut response = ready!(inner.poll(context))?;
                     if let Some(why) = why.take() {
                         let outcome = Outcome::PassedThrough(why);
-                        response.extensions_mut().insert(outcome);
+                        // What a layer further in has done with the request says more.
+                        response.extensions_mut().get_or_insert(outcome);
                     }
                     return Poll::Ready(Ok(response.map(ResponseBody::passing)));
                 }
@@ -147,20 +148,21 @@ pub(crate) struct Detachable<T> {
     background: Background,
     /// The span that the future was in when it had to wait.
     span: Option<trace::Span>,
-    /// Made where the output is known to be `'static`, so that `drop` need not ask for it.
+    /// Made where the output is known, so that `drop` need not ask what it is.
     detach: fn(Boxed<T>, Option<trace::Span>, &Background),
 }
 
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-impl<T> Detachable<T> {
+impl<B, E> Detachable<Answer<B, E>>
+where
+    B: Body<Data = Bytes, Error: Send> + Send + 'static,
+    E: Send + 'static,
+{
     pub(crate) fn new(
-        future: impl Future<Output = T> + Send + 'static,
+        future: impl Future<Output = Answer<B, E>> + Send + 'static,
         background: Background,
-    ) -> Self
-    where
-        T: 'static,
-    {
+    ) -> Self {
         Self {
             future: Some(Box::pin(future)),
             background,
@@ -168,7 +170,9 @@ impl<T> Detachable<T> {
             detach,
         }
     }
+}
 
+impl<T> Detachable<T> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<T> {
         // Taken out, so that one that panics is dropped and not carried on in the background.
         let mut future = self.future.take().expect(POLLED_AFTER_DONE);
@@ -182,14 +186,18 @@ impl<T> Detachable<T> {
     }
 }
 
-fn detach<T: 'static>(future: Boxed<T>, span: Option<trace::Span>, background: &Background) {
-    // Without a count, there is too much work already, and without a runtime, no place for it.
-    if let (Some(counted), true) = (background.leave(), background.has_runtime()) {
+fn detach<B, E>(future: Boxed<Answer<B, E>>, span: Option<trace::Span>, background: &Background)
+where
+    B: Body<Data = Bytes, Error: Send> + Send + 'static,
+    E: Send + 'static,
+{
+    if let Some(counted) = background.leave() {
         let background_of_work = background.clone();
         let span = span.unwrap_or_else(trace::Span::current);
         background.spawn(span.around(async move {
-            let _counted = counted;
-            drop(background_of_work.carry_on(future).await);
+            if let Some(Ok(response)) = background_of_work.carry_on(future).await {
+                response.into_body().leave(counted);
+            }
         }));
     }
 }

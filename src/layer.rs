@@ -139,9 +139,10 @@ impl<St: Store> IdempotencyLayer<St> {
     /// A handler that reaches the time is dropped, and so is one whose client leaves when there are
     /// as many already; either is logged, and its key is free. A body that is still being read then
     /// is dropped, too; its record has status and headers, as for a body over
-    /// [`max_response_bytes`](Self::max_response_bytes). The number bounds the writes to the store
-    /// that are tried again in the background as well, each kind by itself. The layer's clones and
-    /// all their services count together. With a number of 0, a handler ends when its client leaves.
+    /// [`max_response_bytes`](Self::max_response_bytes). The writes to the store that are made in the
+    /// background are counted by themselves, and bounded by the same number, or by 100 if that is
+    /// more. The layer's clones and all their services count together. With a number of 0, a handler
+    /// ends when its client leaves.
     ///
     /// # Panics
     ///

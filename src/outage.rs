@@ -1,7 +1,11 @@
 //! Whether the store works, so that an outage is one event in the log when it begins and one when
 //! it ends, however many requests meet it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::store::{RecordKey, StoreError, StoreErrorKind};
 use crate::trace;
@@ -13,10 +17,17 @@ pub(crate) struct Outage {
     full: Trouble,
 }
 
+/// One way in which a store fails, and whether it does.
 #[derive(Debug, Default)]
 struct Trouble {
     is_on: AtomicBool,
-    failures: AtomicU64,
+    failures: Mutex<Option<Failures>>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    count: u64,
+    last: Instant,
 }
 
 impl Outage {
@@ -29,29 +40,57 @@ impl Outage {
             // Of one record, and not of the store.
             StoreErrorKind::Corrupt => return trace::record_corrupt(step, key, error),
         };
-        trouble.failures.fetch_add(1, Ordering::Relaxed);
-        if trouble.is_on.swap(true, Ordering::Relaxed) {
-            trace::store_failed_again(step, key, error);
-        } else {
+        if trouble.begins() {
             trace::outage_began(step, key, error);
+        } else {
+            trace::store_failed_again(step, key, error);
         }
     }
 
     pub(crate) fn has_answered(&self) {
-        self.down.has_ended(trace::outage_ended);
+        if let Some(failures) = self.down.ends() {
+            trace::outage_ended(failures);
+        }
     }
 
     /// Notes a new claim, which a full store does not take: it still does all the rest.
     pub(crate) fn has_claimed(&self) {
-        self.full.has_ended(trace::store_has_room);
+        if let Some(failures) = self.full.ends() {
+            trace::store_has_room(failures);
+        }
     }
 }
 
 impl Trouble {
-    fn has_ended(&self, report: fn(u64)) {
-        // Read first, since a write would make all threads wait for one cache line.
-        if self.is_on.load(Ordering::Relaxed) && self.is_on.swap(false, Ordering::Relaxed) {
-            report(self.failures.swap(0, Ordering::Relaxed));
+    /// Notes a failure, and tells whether it is the first one.
+    fn begins(&self) -> bool {
+        let mut failures = self.failures();
+        let count = failures.as_ref().map_or(0, |failures| failures.count) + 1;
+        let last = Instant::now();
+        *failures = Some(Failures { count, last });
+        self.is_on.store(true, Ordering::Relaxed);
+        count == 1
+    }
+
+    /// Notes a success, and returns how many failures came before if it is the one that ends them.
+    ///
+    /// A store that works now and then is still in trouble, and is not reported each time.
+    fn ends(&self) -> Option<u64> {
+        // Read first, so that a store that works costs no lock.
+        if !self.is_on.load(Ordering::Relaxed) {
+            return None;
         }
+        let mut failures = self.failures();
+        let ended = failures.take_if(|failures| failures.last.elapsed() >= CALM)?;
+        self.is_on.store(false, Ordering::Relaxed);
+        Some(ended.count)
+    }
+
+    fn failures(&self) -> MutexGuard<'_, Option<Failures>> {
+        // Nothing that holds this lock can leave the failures half-noted.
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// How long no step may have failed when trouble is over.
+const CALM: Duration = Duration::from_secs(10);

@@ -38,8 +38,10 @@ impl Background {
         }
     }
 
-    /// Counts a handler or a body whose client has just left, unless there are too many already.
+    /// Counts a handler or a body whose client has just left, unless there are too many already, or
+    /// there is no runtime for it.
     pub(crate) fn leave(&self) -> Option<Counted> {
+        self.runtime.as_ref()?;
         let counted = self.detached.enter(Work::Handler, self.max.number);
         match &counted {
             Some(_) => trace::detached(),
@@ -68,12 +70,13 @@ impl Background {
     /// Writes to the store in a task that a shutdown waits for. Without a runtime, or with too many
     /// such tasks, the write is dropped.
     pub(crate) fn write_later(&self, write: impl Future<Output = ()> + Send + 'static) {
-        match self.detached.enter(Work::Write, self.max.number) {
+        let max = self.max.number.max(LEAST_WRITES);
+        match self.detached.enter(Work::Write, max) {
             Some(counted) => self.spawn(async move {
                 let _counted = counted;
                 write.await;
             }),
-            None => trace::too_many_writes(self.max.number),
+            None => trace::too_many_writes(max),
         }
     }
 
@@ -127,6 +130,9 @@ impl Background {
         .await
     }
 }
+
+/// How many writes may be under way however few handlers may: one that is dropped frees its key.
+const LEAST_WRITES: usize = 100;
 
 /// Polls a future once, with the waker of the task.
 pub(crate) async fn poll_once<F: Future + Unpin>(mut future: F) -> Poll<F::Output> {

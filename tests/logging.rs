@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -127,6 +128,50 @@ impl Director for Outage {
     }
 }
 
+/// Fails each second `begin`, or each `complete`, in one way.
+struct NowAndThen {
+    call: Call,
+    kind: StoreErrorKind,
+    calls: AtomicUsize,
+}
+
+impl Director for NowAndThen {
+    fn fault(&self, step: &Step<'_>) -> Option<Fault> {
+        let is_meant = step.call == self.call;
+        let number = self
+            .calls
+            .fetch_add(usize::from(is_meant), Ordering::SeqCst);
+        let spared = self.call == Call::Begin && number % 2 == 0;
+        (is_meant && !spared).then_some(Fault::Fail(self.kind))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_now_and_then_is_one_outage() {
+    let (log, _guard) = log();
+    for call in [Call::Begin, Call::Complete] {
+        for kind in [StoreErrorKind::Unavailable, StoreErrorKind::Full] {
+            let store = Scripted::new(NowAndThen {
+                call,
+                kind,
+                calls: AtomicUsize::new(0),
+            });
+            let layer = IdempotencyLayer::new(store);
+            let app = Router::new().route("/vms", post(|| async { "made" }).layer(layer));
+            for n in 0..100 {
+                let request = Request::post("/vms")
+                    .header("idempotency-key", n)
+                    .header("x-api-key", "the-secret");
+                let request = request.body(Body::empty()).unwrap();
+                app.clone().oneshot(request).await.unwrap();
+            }
+            let lines = log.of_the_layer();
+            let warnings = lines.iter().filter(|line| line.contains("WARN"));
+            assert_eq!(warnings.count(), 1, "{call:?}, {kind:?}");
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
     let (log, _guard) = log();
@@ -172,6 +217,7 @@ async fn an_outage_is_one_warning_when_it_begins_and_one_when_it_ends() {
 
         *store.director.kind.lock().unwrap() = None;
         detached.wait(Duration::from_secs(600)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(10)).await;
         for n in 0..10 {
             send("/a", &format!("{kind:?}-after-{n}")).await;
         }

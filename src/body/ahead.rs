@@ -57,7 +57,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
         } else {
             queue.late.put(data);
         }
-        queue.wake_client();
+        let client = queue.client.take();
+        drop(queue);
+        wake(client);
     }
 
     /// Puts the last pieces in, after which the body has ended.
@@ -68,7 +70,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
         }
         queue.pieces.extend(pieces);
         queue.has_ended = true;
-        queue.wake_client();
+        let client = queue.client.take();
+        drop(queue);
+        wake(client);
     }
 
     /// Takes the next piece out.
@@ -83,7 +87,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
         if queue.has_ended {
             return Poll::Ready(None);
         }
-        queue.client = Some(context.waker().clone());
+        let before = queue.client.replace(context.waker().clone());
+        drop(queue);
+        drop(before);
         Poll::Pending
     }
 
@@ -102,9 +108,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
     pub(super) fn leave(&self, counted: Option<Counted>) {
         let mut queue = self.lock();
         queue.left = Some(counted);
-        if let Some(recorder) = queue.recorder.take() {
-            recorder.wake();
-        }
+        let recorder = queue.recorder.take();
+        drop(queue);
+        wake(recorder);
     }
 
     /// Is ready when the client has left.
@@ -113,7 +119,9 @@ impl<B: Body<Data = Bytes>> Ahead<B> {
         if let Some(left) = queue.left.take() {
             return Poll::Ready(left);
         }
-        queue.recorder = Some(context.waker().clone());
+        let before = queue.recorder.replace(context.waker().clone());
+        drop(queue);
+        drop(before);
         Poll::Pending
     }
 
@@ -128,11 +136,13 @@ impl<B: Body<Data = Bytes>> Queue<B> {
         let late = self.late.split().freeze();
         (!late.is_empty()).then(|| Piece::Frame(Ok(Frame::data(late))))
     }
+}
 
-    fn wake_client(&mut self) {
-        if let Some(client) = self.client.take() {
-            client.wake();
-        }
+/// Wakes who waits. Not under the lock of the queue: a waker may read on at once, and to drop one may
+/// be to drop a task with the body in it.
+fn wake(waiting: Option<Waker>) {
+    if let Some(waker) = waiting {
+        waker.wake();
     }
 }
 

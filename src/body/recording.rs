@@ -59,6 +59,7 @@ impl<B: Body<Data = Bytes>> Recorder<B> {
             rest: None,
             driver: None,
             background,
+            counted: None,
         }
     }
 
@@ -190,6 +191,8 @@ pub(crate) struct Recording<B: Body<Data = Bytes>> {
     /// What runs the recorder, where there is no runtime to do so.
     driver: Option<Mutex<Driver>>,
     background: Background,
+    /// What the recorder is counted by once this is dropped, where that is known already.
+    counted: Option<Counted>,
 }
 
 pub(crate) type Driver = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -203,6 +206,11 @@ impl<B: Body<Data = Bytes>> Recording<B> {
             self.driver = Some(Mutex::new(driver));
         }
         self
+    }
+
+    /// Drops the body, and hands the recorder a count that was taken already.
+    pub(super) fn leave(mut self, counted: Counted) {
+        self.counted = Some(counted);
     }
 
     pub(super) fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<FrameResult<B>> {
@@ -235,7 +243,9 @@ type FrameResult<B> = Option<Result<Frame<Bytes>, <B as Body>::Error>>;
 impl<B: Body<Data = Bytes>> Drop for Recording<B> {
     fn drop(&mut self) {
         if self.driver.is_none() && !self.ahead.has_ended() {
-            self.ahead.leave(self.background.leave());
+            let counted = self.counted.take();
+            self.ahead
+                .leave(counted.or_else(|| self.background.leave()));
         }
     }
 }

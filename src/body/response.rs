@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
 use super::recording::Recording;
+use crate::detached::Counted;
 
 pin_project! {
     /// The body of a response of the layer: the handler's own, or one that was kept.
@@ -87,6 +88,14 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     pub(crate) fn recording(recording: Recording<B>) -> Self {
         Self {
             state: State::Recording { recording },
+        }
+    }
+
+    /// Drops the body of a request whose client has left and is counted for that: what is read on
+    /// without a client takes the count over.
+    pub(crate) fn leave(self, counted: Counted) {
+        if let State::Recording { recording } = self.state {
+            recording.leave(counted);
         }
     }
 }

@@ -38,6 +38,11 @@ impl Found {
 /// The one run of the handler for a key.
 pub(crate) struct Execution<St: Store> {
     pub(crate) guard: Guard<St>,
+    pub(crate) origin: Origin,
+}
+
+/// What the request has to say about its record.
+pub(crate) struct Origin {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) upload: UploadState,
 }
@@ -45,11 +50,12 @@ pub(crate) struct Execution<St: Store> {
 impl<St: Store> Execution<St> {
     /// Claims the key, or returns what is there.
     pub(crate) async fn begin(&mut self) -> Option<Found> {
-        match self.guard.begin(self.fingerprint).await {
+        let fingerprint = self.origin.fingerprint;
+        match self.guard.begin(fingerprint).await {
             // A store that fails must not take the API with it, so the handler runs in any case.
             Ok(Begin::Started) | Err(_) => None,
-            Ok(Begin::InProgress(first)) if first == self.fingerprint => Some(Found::InProgress),
-            Ok(Begin::Completed(record)) if record.fingerprint() == self.fingerprint => {
+            Ok(Begin::InProgress(first)) if first == fingerprint => Some(Found::InProgress),
+            Ok(Begin::Completed(record)) if record.fingerprint() == fingerprint => {
                 Some(Found::Completed(record))
             }
             Ok(Begin::InProgress(_) | Begin::Completed(_)) => Some(Found::OfAnotherRequest),
@@ -59,23 +65,8 @@ impl<St: Store> Execution<St> {
     /// Watches whether the upload of the request breaks.
     pub(crate) fn watch<B: Body>(&self, request: Request<B>) -> Request<RequestBody<B>> {
         let content_length = declared_length(request.headers());
-        let upload = self.upload.clone();
+        let upload = self.origin.upload.clone();
         request.map(|body| RequestBody::watched(body, content_length, upload))
-    }
-
-    /// Returns how a response that is kept ends the claim, and what its outcome is.
-    pub(crate) fn kept(
-        &self,
-        status: StatusCode,
-        headers: &HeaderMap,
-        body: Option<&[u8]>,
-    ) -> (Ending, Outcome) {
-        if self.upload.is_broken() {
-            return not_kept(NotKept::BrokenUpload);
-        }
-        let record = replay::record(self.fingerprint, status, headers, body);
-        let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
-        (Ending::Complete(record), outcome)
     }
 
     /// Sends a body of unknown size on while it is read and copied; the key is settled before its
@@ -104,8 +95,8 @@ impl<St: Store> Execution<St> {
                 self.guard.during(read.as_mut()).await
             };
             let (ending, outcome) = match recorded {
-                Recorded::Whole(bytes) => self.kept(status, &headers, Some(&bytes)),
-                Recorded::TooLong => self.kept(status, &headers, None),
+                Recorded::Whole(bytes) => self.origin.kept(status, &headers, Some(&bytes)),
+                Recorded::TooLong => self.origin.kept(status, &headers, None),
                 Recorded::Broken => not_kept(NotKept::BrokenBody),
             };
             let outcome = self.guard.settle(ending).await.outcome(outcome);
@@ -126,6 +117,23 @@ impl<St: Store> Execution<St> {
         };
         parts.extensions.insert(outcome);
         Response::from_parts(parts, ResponseBody::recording(recording))
+    }
+}
+
+impl Origin {
+    /// Returns how a response that is kept ends the claim, and what its outcome is.
+    pub(crate) fn kept(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> (Ending, Outcome) {
+        if self.upload.is_broken() {
+            return not_kept(NotKept::BrokenUpload);
+        }
+        let record = replay::record(self.fingerprint, status, headers, body);
+        let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
+        (Ending::Complete(record), outcome)
     }
 }
 

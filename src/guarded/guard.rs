@@ -18,11 +18,15 @@ use crate::store::{
 
 /// A claim of a key, from before it is made to the moment it is settled.
 ///
-/// Dropping it gives the key up: so does a panic of the handler, or its error.
+/// Dropped before its end is known, it gives the key up: so does a panic of the handler, or its
+/// error.
 pub(crate) struct Guard<St: Store> {
     lease: Lease<St>,
     patience: Patience,
     state: State,
+    /// How the claim ends if the guard is dropped, where it is not given up. Boxed, so that a request
+    /// which does not wait is not the larger for it.
+    if_dropped: Option<Box<Ending>>,
 }
 
 /// How long a request will still wait for the store, over all its steps.
@@ -82,6 +86,7 @@ impl<St: Store> Guard<St> {
                 owner: Owner::new(),
             },
             state: State::Closed,
+            if_dropped: None,
         }
     }
 
@@ -118,9 +123,25 @@ impl<St: Store> Guard<St> {
         begun
     }
 
-    /// Runs a future and renews the lease meanwhile.
+    /// Runs a future and renews the lease meanwhile, if there may be one.
     pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
-        self.lease.during(future).await
+        if self.may_be_held() {
+            self.lease.during(future).await
+        } else {
+            future.await
+        }
+    }
+
+    /// Runs a future and renews the lease meanwhile. If it is not ready at once and the guard is
+    /// dropped from then on, the claim ends like this.
+    pub(crate) fn during_or<F: Future>(
+        &mut self,
+        future: Pin<&mut F>,
+        ending: impl FnOnce() -> Ending,
+    ) -> impl Future<Output = F::Output> {
+        let if_dropped = &mut self.if_dropped;
+        let is_pending = || *if_dropped = Some(Box::new(ending()));
+        self.lease.during_or(future, is_pending)
     }
 
     /// Returns whether there is a claim to settle.
@@ -141,7 +162,8 @@ impl<St: Store> Guard<St> {
         self.state = State::Closed;
     }
 
-    /// Ends the claim, once.
+    /// Ends the claim, once. If it is dropped meanwhile, the claim ends the same way in the
+    /// background.
     pub(crate) async fn settle(&mut self, ending: Ending) -> Settled {
         match self.state {
             State::Held => {}
@@ -183,11 +205,13 @@ impl<St: Store> Guard<St> {
             lease,
             patience,
             state,
+            if_dropped,
         } = self;
         let mut step = pin!(Caught::new(lease.settle(ending)));
         let mut settled = pin!(patience.wait(lease, step.as_mut()));
+        let is_pending = || *if_dropped = Some(Box::new(ending.clone()));
         // A store that hangs may do so for longer than the rest of the lease.
-        let settled = lease.during(settled.as_mut()).await;
+        let settled = lease.during_or(settled.as_mut(), is_pending).await;
         lease.report(ending.step(), &settled);
         if settled.is_ok() {
             *state = State::Closed;
@@ -220,8 +244,12 @@ impl From<Ownership> for Settled {
 impl<St: Store> Drop for Guard<St> {
     fn drop(&mut self) {
         if self.may_be_held() {
-            let released = self.lease.clone().settle_later(Ending::Release);
-            self.lease.background.write(released);
+            // A handler or a body that panics has no answer to keep.
+            let ending = self.if_dropped.take();
+            let ending = ending.filter(|_| !std::thread::panicking());
+            let ending = ending.map_or(Ending::Release, |ending| *ending);
+            let settled = self.lease.clone().settle_later(ending);
+            self.lease.background.write(settled);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, response};
 use http_body::{Body, SizeHint};
 
@@ -93,7 +93,30 @@ fn size_of<B: Body>(body: &B) -> SizeHint {
     }
 }
 
-/// Returns what `Content-Length` says.
+/// Returns what `Content-Length` says, where it counts: beside `Transfer-Encoding` it does not (RFC
+/// 9112, section 6.3).
 pub(crate) fn declared_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    let length = headers.get(CONTENT_LENGTH)?;
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return None;
+    }
+    length.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn a_content_length_counts_alone_and_not_beside_a_transfer_encoding() {
+        for (length, declared) in [("10", Some(10)), ("0", Some(0)), ("ten", None), ("", None)] {
+            let length = HeaderValue::from_static(length);
+            let mut headers = HeaderMap::from_iter([(CONTENT_LENGTH, length)]);
+            assert_eq!(declared_length(&headers), declared);
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            assert_eq!(declared_length(&headers), None);
+        }
+        assert_eq!(declared_length(&HeaderMap::new()), None);
+    }
 }

@@ -47,10 +47,21 @@ impl<St: Store> Lease<St> {
     }
 
     /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
-    pub(crate) async fn during<F: Future>(&self, mut future: Pin<&mut F>) -> F::Output {
+    pub(crate) fn during<F: Future>(&self, future: Pin<&mut F>) -> impl Future<Output = F::Output> {
+        self.during_or(future, || {})
+    }
+
+    /// Runs a future and renews the lease meanwhile. If it is not ready at once, this is called
+    /// first.
+    pub(crate) async fn during_or<F: Future>(
+        &self,
+        mut future: Pin<&mut F>,
+        is_pending: impl FnOnce(),
+    ) -> F::Output {
         if let Poll::Ready(output) = poll_once(future.as_mut()).await {
             return output;
         }
+        is_pending();
         // Boxed, so that a request which does not wait is not the larger for it.
         let mut renewal = Box::pin(self.renew_again_and_again());
         poll_fn(|context| {
@@ -155,6 +166,7 @@ impl<St> Clone for Lease<St> {
 }
 
 /// How a claim ends.
+#[derive(Clone)]
 pub(crate) enum Ending {
     Complete(Record),
     Release,

@@ -17,7 +17,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use self::execution::{Execution, not_kept};
+use self::execution::{Execution, Origin, not_kept};
 use self::guard::Guard;
 use self::judgement::Judgement;
 use self::lease::Ending;
@@ -56,9 +56,11 @@ where
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
     let mut execution = Execution {
-        fingerprint: Fingerprint::new(request.method(), request.uri()),
         guard: Guard::new(setup, background, record_key),
-        upload: UploadState::default(),
+        origin: Origin {
+            fingerprint: Fingerprint::new(request.method(), request.uri()),
+            upload: UploadState::default(),
+        },
     };
     async move {
         if let Some(found) = execution.begin().await {
@@ -102,23 +104,23 @@ where
             }
         };
         replay::remove_markers(&mut parts);
-        let judgement = Judgement::of(&parts, &body, &execution.guard, &execution.upload);
-        let ((ending, outcome), body) = match judgement {
+        let Execution { guard, origin } = &mut execution;
+        let ((ending, outcome), body) = match Judgement::of(&parts, &body, guard, &origin.upload) {
             Judgement::RulePanicked => {
                 // Nobody can say whether it is to be kept, and freeing the key would invite another
                 // run.
-                execution.guard.abandon();
+                guard.abandon();
                 let outcome = Outcome::NotKept(NotKept::RulePanicked);
                 parts.extensions.insert(outcome);
                 return Ok(Response::from_parts(parts, ResponseBody::passing(body)));
             }
             Judgement::NotKept(why) => (not_kept(why), ResponseBody::passing(body)),
             Judgement::WithoutContent => {
-                let kept = execution.kept(parts.status, &parts.headers, Some(&[]));
+                let kept = origin.kept(parts.status, &parts.headers, Some(&[]));
                 (kept, ResponseBody::passing(body))
             }
             Judgement::TooLong => {
-                let kept = execution.kept(parts.status, &parts.headers, None);
+                let kept = origin.kept(parts.status, &parts.headers, None);
                 (kept, ResponseBody::passing(body))
             }
             // Boxed, so that a response of known size is not the larger for it.
@@ -126,10 +128,12 @@ where
                 return Ok(Box::pin(execution.record(parts, body)).await);
             }
             Judgement::OfSize(size) => {
-                let limit = execution.guard.config().max_response_bytes;
+                let limit = guard.config().max_response_bytes;
                 let collected = {
                     let mut collected = pin!(collect(body, limit));
-                    execution.guard.during(collected.as_mut()).await
+                    // The handler has run, and so its answer is kept even if the body is dropped.
+                    let if_dropped = || origin.kept(parts.status, &parts.headers, None).0;
+                    guard.during_or(collected.as_mut(), if_dropped).await
                 };
                 if collected.is_longer_than(size) {
                     // The whole body is sent, which a server would otherwise cut at this length.
@@ -138,18 +142,18 @@ where
                 match collected {
                     Collected::Whole(whole) => {
                         let data = Some(&whole.data[..]);
-                        let kept = execution.kept(parts.status, &parts.headers, data);
+                        let kept = origin.kept(parts.status, &parts.headers, data);
                         (kept, whole.into_body())
                     }
                     Collected::TooLong(body) => {
-                        (execution.kept(parts.status, &parts.headers, None), body)
+                        (origin.kept(parts.status, &parts.headers, None), body)
                     }
                     Collected::Broken(body) => (not_kept(NotKept::BrokenBody), body),
                 }
             }
         };
         // The key is settled before the response leaves, so that the client can rely on either.
-        let settled = execution.guard.settle(ending).await;
+        let settled = guard.settle(ending).await;
         parts.extensions.insert(settled.outcome(outcome));
         Ok(Response::from_parts(parts, body))
     }

@@ -6,7 +6,9 @@ use http::Response;
 use tokio::time::{Instant, sleep};
 use tower::ServiceExt;
 use tower_idempotency::Outcome;
-use tower_idempotency::store::StoreErrorKind::{Corrupt, Full, Timeout, Unavailable};
+use tower_idempotency::store::StoreErrorKind::{
+    Corrupt, Full, Misconfigured, Timeout, Unavailable,
+};
 
 use crate::support::{
     Answer, Call, Failure, Fault, Frames, Handled, Handler, LEASE, STORE_TIMEOUT, created,
@@ -211,11 +213,15 @@ async fn a_begin_whose_reply_is_lost_is_settled_by_its_owner() {
 
 #[tokio::test(start_paused = true)]
 async fn a_begin_that_was_not_taken_leaves_the_key_alone() {
-    for kind in [Full, Corrupt] {
+    for kind in [Full, Corrupt, Misconfigured] {
         let (layer, store) = scripted();
         store.once(Call::Begin, Fault::Fail(kind));
-        let app = Handler::creating("{}").under(&layer);
-        send(&app, write("k")).await;
+        // So long that a claim would be renewed.
+        let handler = Handler::new(|_, _| async {
+            sleep(HANDLER).await;
+            created("{}")
+        });
+        send(&handler.under(&layer), write("k")).await;
         assert_eq!(store.calls(), [Call::Begin]);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use http::{Method, Request, Response};
+use http::{HeaderName, Method, Request, Response};
 use tower::{Layer, Service, service_fn};
 use tower_idempotency::{IdempotencyLayer, MemoryStore, NotKept, Outcome, RequestBody};
 
@@ -50,6 +50,27 @@ async fn a_layer_inside_another_one_lets_its_requests_pass() {
         assert_eq!(runs.load(Ordering::SeqCst), 2);
     }
     assert_eq!((shared.len(), apart.len()), (2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_outcome_of_a_layer_inside_is_reported_where_the_outer_one_lets_a_request_pass() {
+    let (inner, _) = scripted();
+    let by_header = scripted()
+        .0
+        .header_name(HeaderName::from_static("x-other-key"));
+    let by_caller = scripted().0.caller(|_| None);
+    for (n, outer) in [by_header, by_caller].into_iter().enumerate() {
+        let (handler, _) = handler::<Twice>();
+        let app = outer.layer(inner.layer(handler));
+        let key = format!("k{n}");
+        send(&app, write(&key)).await.assert_run("{}");
+        send(&app, write(&key)).await.assert_replay("{}");
+        // Neither has anything to protect it by.
+        let mut unprotected = write("no caller");
+        unprotected.headers_mut().remove("x-api-key");
+        let outcome = send(&app, unprotected).await.outcome;
+        assert!(matches!(outcome, Outcome::PassedThrough(_)), "{outcome:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
