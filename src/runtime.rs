@@ -103,8 +103,8 @@ impl Background {
         self.runtime.is_some()
     }
 
-    /// Makes a timer. Without a runtime, or on one whose time is not enabled, there is none, and who
-    /// waits does so without a limit.
+    /// Makes a timer. Without a runtime, or on one whose time is not enabled, there is none, and
+    /// whoever waits does so without a limit.
     pub(crate) fn sleep(&self, duration: Duration) -> Option<Sleep> {
         let _context = self.runtime.as_ref()?.enter();
         // A runtime can't be asked whether its time is enabled, and a request must not panic if not.

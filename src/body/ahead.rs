@@ -138,7 +138,7 @@ impl<B: Body<Data = Bytes>> Queue<B> {
     }
 }
 
-/// Wakes who waits. Not under the lock of the queue: a waker may read on at once, and to drop one may
+/// Wakes whoever waits. Not under the lock of the queue: a waker may read on at once, and to drop one may
 /// be to drop a task with the body in it.
 fn wake(waiting: Option<Waker>) {
     if let Some(waker) = waiting {

@@ -48,7 +48,7 @@ async fn a_sized_body_that_is_dropped_half_read_is_kept_without_its_bytes() {
             let gate = at_gate.clone();
             let never = Piece::Until(Box::pin(async move {
                 gate.pass().await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }));
             async {
                 Ok(Response::new(Frames::exact([
