@@ -62,7 +62,7 @@ impl Outage {
 }
 
 impl Trouble {
-    /// Notes a failure, and tells whether it is the first one.
+    /// Notes a failure, and returns whether it is the first one.
     fn begins(&self) -> bool {
         let mut failures = self.failures();
         let count = failures.as_ref().map_or(0, |failures| failures.count) + 1;
