@@ -11,6 +11,8 @@ mod connection;
 mod entries;
 mod outage;
 mod processes;
+mod refusals;
+mod runtimes;
 mod server;
 
 /// What a process does that `cluster_support` has started.

@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use redis::ConnectionLike;
+use redis::{ConnectionLike, FromRedisValue, RedisResult};
 
 use crate::cluster_support::daemon::Daemon;
 use crate::cluster_support::{left_out, process};
@@ -47,11 +47,26 @@ impl Server {
         format!("redis://{}/", self.address())
     }
 
+    /// Asks by a command whose words have no spaces in them.
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &str) -> T {
+        ask(&self.url(), words).unwrap()
+    }
+
     /// Returns a plain connection, to look at what the store has done.
     pub(crate) fn look(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_connection().unwrap()
     }
+}
+
+/// Asks a server by a command whose words have no spaces in them.
+fn ask<T: FromRedisValue>(url: &str, words: &str) -> RedisResult<T> {
+    let client = redis::Client::open(url)?;
+    let mut command = redis::Cmd::new();
+    for word in words.split(' ') {
+        command.arg(word);
+    }
+    command.query(&mut client.get_connection()?)
 }
 
 impl Deref for Server {
