@@ -13,6 +13,7 @@ mod outage;
 mod processes;
 mod refusals;
 mod runtimes;
+mod sentinel;
 mod server;
 
 /// What a process does that `cluster_support` has started.

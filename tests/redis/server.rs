@@ -60,7 +60,7 @@ impl Server {
 }
 
 /// Asks a server by a command whose words have no spaces in them.
-fn ask<T: FromRedisValue>(url: &str, words: &str) -> RedisResult<T> {
+pub(crate) fn ask<T: FromRedisValue>(url: &str, words: &str) -> RedisResult<T> {
     let client = redis::Client::open(url)?;
     let mut command = redis::Cmd::new();
     for word in words.split(' ') {
@@ -107,7 +107,7 @@ impl AnyServer {
     }
 }
 
-fn program() -> Option<&'static str> {
+pub(crate) fn program() -> Option<&'static str> {
     ["redis-server", "valkey-server"]
         .into_iter()
         .find(|program| process::is_there(program))

@@ -7,9 +7,12 @@ use redis::{
     RedisError, RedisResult, parse_redis_url,
 };
 
-/// A server by its URL.
+use super::sentinel::Sentinels;
+
+/// A server by its URL, or the one that the sentinels call the master.
 pub(super) enum Address {
     Server(Server),
+    Sentinels(Sentinels),
 }
 
 impl Address {
@@ -17,6 +20,7 @@ impl Address {
     pub(super) async fn connect(&self, config: &Config<'_>) -> RedisResult<MultiplexedConnection> {
         match self {
             Self::Server(server) => server.connect(config).await,
+            Self::Sentinels(sentinels) => sentinels.connect(config).await,
         }
     }
 }

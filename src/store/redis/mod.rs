@@ -6,6 +6,7 @@ mod connector;
 mod error;
 mod reconnecting;
 mod script;
+mod sentinel;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use self::connection::{Connection, Given};
 use self::error::{is_refusal, store_error, unexpected_reply};
 use self::reconnecting::Reconnecting;
 use self::script::Script;
+use self::sentinel::Sentinels;
 use super::wire::codec::{self, Entry};
 use super::wire::compression::Compression;
 use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError};
@@ -39,6 +41,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// second after the server. The store speaks version 3 of the protocol, and version 2 to a server or
 /// proxy that does not know `HELLO`, or if the URL says `?protocol=resp2`. With version 2 it learns
 /// of a broken connection from the next request, which then runs unprotected.
+///
+/// [`RedisStore::connect_sentinel`] follows the master that Redis Sentinel names.
 ///
 /// [`RedisStore::new`] uses a connection that the application already has, which may lead to a
 /// Redis Cluster. It must be the store's alone in one respect: inside a `MULTI` that somebody else
@@ -70,7 +74,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///   databases) is not supported: two sites take the same claim at the same time, both handlers
 ///   run, and one record replaces the other when the sites meet.
 /// - An ACL that allows `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA` on the
-///   store's keys; `SELECT` if the URL names a database other than 0. `HELLO` and `AUTH` need
+///   store's keys; `SELECT` if the URL names a database other than 0; and `ROLE` with sentinels.
+///   `HELLO` and `AUTH` need
 ///   no permission. `CLIENT SETINFO` is sent once for each connection, and it does not matter whether
 ///   it is allowed.
 /// - A clock that is slewed, not set. All leases and ttls are counted on the server's clock. A step
@@ -126,6 +131,43 @@ impl RedisStore {
         let connection = Self::server(url)?;
         connection.start();
         Ok(Self::over(connection))
+    }
+
+    /// Connects to the master that Redis Sentinel names, and follows a promotion.
+    ///
+    /// `sentinels` are URLs of some or all sentinels, with a password if they ask for one. `master`
+    /// is the URL of the master with its name in place of a host, and without a port:
+    /// `redis://user:password@mymaster/2`, or `rediss://` for TLS.
+    ///
+    /// The sentinels are asked when the connection breaks or hangs, and when the server refuses
+    /// writes as a replica does. From the failure of the master until the sentinels have promoted
+    /// another, which takes a little more than their `down-after-milliseconds`, requests run
+    /// unprotected. What the new master had not received is lost, and its retries run again.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured): a URL is not
+    ///   valid, there is no sentinel, none knows the name, or one of the servers refuses the user or
+    ///   the password.
+    /// - Any other kind: no sentinel can be reached, or the master can't.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use tower_idempotency::RedisStore;
+    /// # async fn run() -> Result<(), tower_idempotency::StoreError> {
+    /// let sentinels = ["redis://10.0.0.1:26379", "redis://10.0.0.2:26379", "redis://10.0.0.3:26379"];
+    /// let store = RedisStore::connect_sentinel(sentinels, "redis://mymaster").await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_sentinel<U: AsRef<str>>(
+        sentinels: impl IntoIterator<Item = U>,
+        master: &str,
+    ) -> Result<Self, StoreError> {
+        let sentinels = Sentinels::at(sentinels, master).map_err(store_error)?;
+        Self::connected(Reconnecting::to(Address::Sentinels(sentinels))).await
     }
 
     /// Uses a connection that the application already has: a multiplexed connection, a connection
