@@ -4,11 +4,13 @@
 
 use support::cluster as cluster_support;
 
+mod check;
 mod cluster;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
 mod entries;
+mod login;
 mod outage;
 mod processes;
 mod refusals;

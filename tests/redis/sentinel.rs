@@ -139,6 +139,7 @@ async fn after_a_promotion_no_key_runs_twice_but_those_that_replication_lost() {
     let store = RedisStore::connect_sentinel(group.urls(), MASTER)
         .await
         .unwrap();
+    store.check().await.unwrap();
     let runs = Arc::<Mutex<HashMap<String, usize>>>::default();
     let router = {
         let runs = Arc::clone(&runs);

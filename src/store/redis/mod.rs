@@ -1,6 +1,7 @@
 //! The store in a Redis or Valkey server.
 
 mod address;
+mod check;
 mod connection;
 mod connector;
 mod error;
@@ -51,6 +52,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as `tokio-rustls-comp`.
 /// The certificates that the system trusts are then trusted; `SSL_CERT_FILE` names others.
 ///
+/// [`RedisStore::check`] says at the start of an application whether its server is fit.
+///
 /// # A server that refuses writes
 ///
 /// A server at `maxmemory`, a replica, one whose replicas or disk are missing, or one that denies
@@ -74,8 +77,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///   databases) is not supported: two sites take the same claim at the same time, both handlers
 ///   run, and one record replaces the other when the sites meet.
 /// - An ACL that allows `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA` on the
-///   store's keys; `SELECT` if the URL names a database other than 0; and `ROLE` with sentinels.
-///   `HELLO` and `AUTH` need
+///   store's keys; `SELECT` if the URL names a database other than 0; `INFO` for
+///   [`RedisStore::check`] to read the settings; and `ROLE` with sentinels. `HELLO` and `AUTH` need
 ///   no permission. `CLIENT SETINFO` is sent once for each connection, and it does not matter whether
 ///   it is allowed.
 /// - A clock that is slewed, not set. All leases and ttls are counted on the server's clock. A step

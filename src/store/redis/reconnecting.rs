@@ -93,6 +93,15 @@ impl Connection for Reconnecting {
             reply
         })
     }
+
+    fn ready(&self) -> Reply<'_> {
+        Box::pin(async move {
+            if self.0.live().is_err() {
+                self.0.connect(None).await?;
+            }
+            Ok(Value::Okay)
+        })
+    }
 }
 
 impl Shared {
