@@ -17,6 +17,7 @@ mod refusals;
 mod runtimes;
 mod sentinel;
 mod server;
+mod tls;
 
 /// What a process does that `cluster_support` has started.
 #[test]

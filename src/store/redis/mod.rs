@@ -49,8 +49,9 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// Redis Cluster. It must be the store's alone in one respect: inside a `MULTI` that somebody else
 /// has sent on it, each step fails, until there is an `EXEC` or `DISCARD`.
 ///
-/// For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as `tokio-rustls-comp`.
-/// The certificates that the system trusts are then trusted; `SSL_CERT_FILE` names others.
+/// For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as `tokio-rustls-comp`, and
+/// with it one provider of cryptography of the crate `rustls`, such as its feature `ring`: without
+/// one, `rustls` panics. What the system trusts is trusted, or what `SSL_CERT_FILE` names.
 ///
 /// [`RedisStore::check`] says at the start of an application whether its server is fit.
 ///
