@@ -175,6 +175,9 @@ async fn meets(server: &Server, refusal: &Refusal) {
             }
         }
     }
+    // The store has one, and one that it is about to leave; the third is this one.
+    let clients: String = server.ask("CLIENT LIST TYPE normal");
+    assert!(clients.lines().count() <= 3, "{code}: {clients}");
     // What it fails at is said by the owner's steps, too, except that a full server takes them.
     let renewed = store.renew(&key(2), running.owner(), MINUTE).await;
     match refusal.kind {

@@ -38,8 +38,8 @@ impl Sentinel {
              sentinel failover-timeout mymaster 2000\n"
         );
         fs::write(&settings, text).unwrap();
-        let settings = settings.to_str().unwrap();
-        let command = [program().unwrap(), settings, "--sentinel"].map(str::to_owned);
+        let settings = settings.to_str().unwrap().to_owned();
+        let command = [program().unwrap(), settings, "--sentinel".to_owned()];
         let client = redis::Client::open(format!("redis://{}/", daemon.address())).unwrap();
         daemon.start(command.to_vec(), move || client.get_connection().is_ok());
         Self(daemon)

@@ -29,7 +29,7 @@ impl Server {
         };
         let mut daemon = Daemon::new("redis", port);
         let port = port.to_string();
-        let mut command = vec![program, "--port", &port, "--bind", "127.0.0.1"];
+        let mut command = vec![&*program, "--port", &port, "--bind", "127.0.0.1"];
         command.extend(["--save", "", "--dir", daemon.folder().to_str().unwrap()]);
         command.extend(settings);
         let command = command.into_iter().map(str::to_owned).collect();
@@ -107,8 +107,12 @@ impl AnyServer {
     }
 }
 
-pub(crate) fn program() -> Option<&'static str> {
-    ["redis-server", "valkey-server"]
-        .into_iter()
-        .find(|program| process::is_there(program))
+/// Returns the server to start: that of `REDIS_PROGRAM`, or the first that is there.
+pub(crate) fn program() -> Option<String> {
+    let chosen = std::env::var("REDIS_PROGRAM").ok();
+    let mut known = ["redis-server", "valkey-server"].into_iter();
+    chosen.or_else(|| {
+        let found = known.find(|program| process::is_there(program))?;
+        Some(found.to_owned())
+    })
 }
