@@ -107,6 +107,47 @@ async fn check_says_what_is_wrong_with_a_server_and_leaves_nothing_behind() {
     assert!(matches!(found, Begin::Completed(found) if found == record(b"{}")));
 }
 
+#[cfg(feature = "tracing")]
+#[tokio::test]
+async fn settings_that_cannot_be_read_are_a_warning_and_no_error() {
+    use std::io::Write;
+    use std::sync::{Arc, Mutex};
+    use tracing_subscriber::util::SubscriberInitExt;
+
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let test = "settings_that_cannot_be_read_are_a_warning_and_no_error";
+    let Some(server) = Server::start(test) else {
+        return;
+    };
+    let log = Log::default();
+    let writer = log.clone();
+    let logging = tracing_subscriber::fmt().with_writer(move || writer.clone());
+    let _logging = logging.with_ansi(false).finish().set_default();
+    let warned = || {
+        let lines = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+        let mut lines = lines.lines().map(str::to_owned);
+        lines.any(|line| line.contains("WARN") && line.contains("maxmemory-policy"))
+    };
+    let store = RedisStore::connect(&server.url()).await.unwrap();
+    store.check().await.unwrap();
+    assert!(!warned());
+    server.ask::<()>("ACL SETUSER default -info");
+    store.check().await.unwrap();
+    assert!(warned());
+}
+
 #[tokio::test]
 async fn check_connects_and_says_why_it_could_not() {
     let [port] = process::free_ports();
