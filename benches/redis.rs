@@ -1,7 +1,7 @@
 //! What `RedisStore` costs beside the server's own commands on the same connection settings.
 //!
 //! `cargo bench -p benches --features redis --bench redis` starts a server of its own, or takes that of
-//! `REDIS_URL`. Figures are the medians of interleaved rounds, at 64 commands in flight.
+//! `REDIS_URL`. A server of its own is measured with one replica as well. Figures are the medians of interleaved rounds, at 64 commands in flight.
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on fails here")]
 #![allow(missing_docs, reason = "nobody calls a bench")]
 
@@ -25,22 +25,9 @@ const ROUNDS: usize = 15;
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn main() {
-    let [port] = process::free_ports();
-    let folder = std::env::temp_dir();
+    let [port, replica] = process::free_ports();
     let given = std::env::var("REDIS_URL").ok();
-    let server = given.is_none().then(|| {
-        let port = port.to_string();
-        let command = [
-            "redis-server",
-            "--port",
-            &port,
-            "--save",
-            "",
-            "--bind",
-            "127.0.0.1",
-        ];
-        process::Process::start(&command, &folder.join("idempotency-bench-redis.log"))
-    });
+    let server = given.is_none().then(|| start_server(port, &[]));
     let url = given.unwrap_or_else(|| format!("redis://127.0.0.1:{port}/"));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
@@ -62,11 +49,46 @@ fn main() {
             }
         };
         let store = RedisStore::connect(&url).await.unwrap();
-        for (bytes, count) in [(256, 40_000), (64 * 1024, 6_000)] {
-            compare(&raw, &store, bytes, count).await;
+        let compare_all = async || {
+            for (bytes, count) in [(256, 40_000), (64 * 1024, 6_000)] {
+                compare(&raw, &store, bytes, count).await;
+            }
+        };
+        compare_all().await;
+        if server.is_some() {
+            let port = port.to_string();
+            let _replica = start_server(replica, &["--replicaof", "127.0.0.1", &port]);
+            replicated(&raw).await;
+            // Replication is asynchronous: no command waits for the replica.
+            println!("\nwith one replica:\n");
+            compare_all().await;
         }
     });
     drop(server);
+}
+
+fn start_server(port: u16, settings: &[&str]) -> process::Process {
+    let log = format!("idempotency-bench-redis-{port}.log");
+    let (folder, port) = (std::env::temp_dir(), port.to_string());
+    let mut command = vec!["redis-server", "--port", &port, "--save", "", "--bind"];
+    command.push("127.0.0.1");
+    command.extend(settings);
+    process::Process::start(&command, &folder.join(log))
+}
+
+/// Waits until the replica has all that its primary has.
+async fn replicated(primary: &MultiplexedConnection) {
+    let (start, mut primary) = (Instant::now(), primary.clone());
+    let mut command = redis::cmd("INFO");
+    command.arg("replication");
+    loop {
+        let info: String = command.query_async(&mut primary).await.unwrap();
+        if info.contains("state=online") {
+            return;
+        }
+        assert!(start.elapsed() < MINUTE, "no replica: {info}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 async fn compare(raw: &MultiplexedConnection, store: &RedisStore, bytes: usize, count: u64) {

@@ -16,6 +16,7 @@ pub mod callers {}
 
 #[doc = "[README]: https://docs.rs/crate/tower-idempotency/latest"]
 #[doc = "[`axum.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/axum.rs"]
+#[doc = "[Outages of Redis]: https://docs.rs/crate/tower-idempotency/latest/source/docs/outages/redis.md"]
 #[doc = "[`Detached`]: crate::Detached"]
 #[doc = "[`Outcome`]: crate::Outcome"]
 #[cfg_attr(feature = "memory", doc = "[`MemoryStore`]: crate::MemoryStore")]

@@ -137,6 +137,17 @@ pub(crate) fn cleaning_failed(error: &StoreError) {
     );
 }
 
+/// The settings of a server could not be checked.
+#[cfg(feature = "redis")]
+pub(crate) fn settings_unknown(error: &StoreError) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TARGET,
+        error = error as &(dyn std::error::Error + 'static),
+        "the settings of the idempotency store's server can't be read (INFO): check by hand that \
+         its maxmemory-policy is noeviction"
+    );
+}
+
 /// The span that a request is in, taken along where its work goes on in a task of its own.
 #[derive(Debug)]
 pub(crate) struct Span {

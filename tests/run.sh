@@ -119,4 +119,14 @@ export REDIS_URL="unix://$folder/redis.sock"
 export DATABASE_URL="postgres://postgres@localhost/postgres?host=$folder/postgres"
 # From here on, a test that finds no server fails.
 export SERVERS_REQUIRED=yes
-run_tests "$@"
+
+status=0
+if command -v valkey-server >/dev/null; then
+  say "RedisStore on Valkey, by itself:"
+  REDIS_PROGRAM=valkey-server env -u REDIS_URL \
+    tests/sum.sh cargo test --locked -p redis-store --no-fail-fast "$@" || status=$?
+else
+  say "LEFT OUT: RedisStore on Valkey: there is no valkey-server to run"
+fi
+run_tests "$@" || status=$?
+exit "$status"

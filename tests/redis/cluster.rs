@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use redis::cluster::ClusterClient;
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{
-    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store,
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreErrorKind,
 };
 
 use crate::cluster_support::process;
@@ -61,6 +61,11 @@ async fn a_cluster_spreads_the_keys_and_takes_every_step() {
         return;
     };
     let store = cluster.store().await;
+    store.check().await.unwrap();
+    // One node alone serves a third of the keys.
+    let one = RedisStore::connect(&cluster.nodes[0].url()).await.unwrap();
+    let unfit = one.check().await.unwrap_err();
+    assert_eq!(unfit.kind(), StoreErrorKind::Misconfigured, "{unfit:?}");
     let minute = Duration::from_secs(60);
     let fingerprint = Fingerprint::from_bytes([1; 32]);
     let record = Record::new(

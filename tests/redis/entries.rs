@@ -1,17 +1,10 @@
 //! What the store puts under a key, and what it makes of what it finds there.
 
-use redis::FromRedisValue;
 use support::entry::{MINUTE, claim, record};
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, Ownership, RecordKey, Store, StoreErrorKind};
 
 use crate::server::Server;
-
-fn ask<T: FromRedisValue>(server: &Server, command: &[&str]) -> T {
-    let (name, arguments) = command.split_first().unwrap();
-    let mut command = redis::cmd(name);
-    command.arg(arguments).query(&mut server.look()).unwrap()
-}
 
 #[tokio::test]
 async fn a_key_is_one_entry_under_the_prefix_that_ends_by_the_servers_clock() {
@@ -26,8 +19,8 @@ async fn a_key_is_one_entry_under_the_prefix_that_ends_by_the_servers_clock() {
         Ok(Begin::Started)
     ));
     let name = format!("vms:{key}");
-    assert_eq!(ask::<Vec<String>>(&server, &["KEYS", "*"]), [&*name]);
-    let left = || ask::<u64>(&server, &["PTTL", &name]);
+    assert_eq!(server.ask::<Vec<String>>("KEYS *"), [&*name]);
+    let left = || server.ask::<u64>(&format!("PTTL {name}"));
     assert!((59_000..=60_000).contains(&left()));
     let held = store.renew(&key, claim.owner(), 3 * MINUTE).await.unwrap();
     assert_eq!(held, Ownership::Held);
@@ -64,7 +57,7 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         .complete(&key, claim.owner(), &record(b"{\"id\":1}"), MINUTE)
         .await;
     assert_eq!(held.unwrap(), Ownership::Held);
-    let mut bytes: Vec<u8> = ask(&server, &["GET", &name]);
+    let mut bytes: Vec<u8> = server.ask(&format!("GET {name}"));
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     let () = redis::cmd("SET")
@@ -74,15 +67,15 @@ async fn what_cannot_be_read_is_a_failure_of_kind_corrupt_and_is_left_alone() {
         .query(&mut server.look())
         .unwrap();
     corrupt(store.begin(&key, &support::entry::claim(), MINUTE).await);
-    assert_eq!(ask::<Vec<u8>>(&server, &["GET", &name]), bytes);
+    assert_eq!(server.ask::<Vec<u8>>(&format!("GET {name}")), bytes);
 
     let key = RecordKey::from_bytes([2; 32]);
     let name = format!("idempotency:{key}");
-    let () = ask(&server, &["LPUSH", &name, "a list"]);
+    let () = server.ask(&format!("LPUSH {name} list"));
     corrupt(store.begin(&key, &claim, MINUTE).await);
     let released = store.release(&key, claim.owner()).await;
     assert_eq!(released.unwrap_err().kind(), StoreErrorKind::Corrupt);
-    assert_eq!(ask::<u64>(&server, &["LLEN", &name]), 1);
+    assert_eq!(server.ask::<u64>(&format!("LLEN {name}")), 1);
 }
 
 #[tokio::test]
@@ -103,7 +96,7 @@ async fn a_full_server_refuses_new_claims_and_lets_those_made_complete() {
         store.begin(&other, &others, MINUTE).await,
         Ok(Begin::Started)
     ));
-    let () = ask(&server, &["CONFIG", "SET", "maxmemory", "1"]);
+    let () = server.ask("CONFIG SET maxmemory 1");
     let refused = store
         .begin(
             &RecordKey::from_bytes([3; 32]),

@@ -4,14 +4,20 @@
 
 use support::cluster as cluster_support;
 
+mod check;
 mod cluster;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
 mod entries;
+mod login;
 mod outage;
 mod processes;
+mod refusals;
+mod runtimes;
+mod sentinel;
 mod server;
+mod tls;
 
 /// What a process does that `cluster_support` has started.
 #[test]

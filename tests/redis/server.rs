@@ -2,7 +2,7 @@
 
 use std::ops::{Deref, DerefMut};
 
-use redis::ConnectionLike;
+use redis::{ConnectionLike, FromRedisValue, RedisResult};
 
 use crate::cluster_support::daemon::Daemon;
 use crate::cluster_support::{left_out, process};
@@ -29,7 +29,7 @@ impl Server {
         };
         let mut daemon = Daemon::new("redis", port);
         let port = port.to_string();
-        let mut command = vec![program, "--port", &port, "--bind", "127.0.0.1"];
+        let mut command = vec![&*program, "--port", &port, "--bind", "127.0.0.1"];
         command.extend(["--save", "", "--dir", daemon.folder().to_str().unwrap()]);
         command.extend(settings);
         let command = command.into_iter().map(str::to_owned).collect();
@@ -47,11 +47,26 @@ impl Server {
         format!("redis://{}/", self.address())
     }
 
+    /// Asks by a command whose words have no spaces in them.
+    pub(crate) fn ask<T: FromRedisValue>(&self, words: &str) -> T {
+        ask(&self.url(), words).unwrap()
+    }
+
     /// Returns a plain connection, to look at what the store has done.
     pub(crate) fn look(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).unwrap();
         client.get_connection().unwrap()
     }
+}
+
+/// Asks a server by a command whose words have no spaces in them.
+pub(crate) fn ask<T: FromRedisValue>(url: &str, words: &str) -> RedisResult<T> {
+    let client = redis::Client::open(url)?;
+    let mut command = redis::Cmd::new();
+    for word in words.split(' ') {
+        command.arg(word);
+    }
+    command.query(&mut client.get_connection()?)
 }
 
 impl Deref for Server {
@@ -92,8 +107,12 @@ impl AnyServer {
     }
 }
 
-fn program() -> Option<&'static str> {
-    ["redis-server", "valkey-server"]
-        .into_iter()
-        .find(|program| process::is_there(program))
+/// Returns the server to start: that of `REDIS_PROGRAM`, or the first that is there.
+pub(crate) fn program() -> Option<String> {
+    let chosen = std::env::var("REDIS_PROGRAM").ok();
+    let mut known = ["redis-server", "valkey-server"].into_iter();
+    chosen.or_else(|| {
+        let found = known.find(|program| process::is_there(program))?;
+        Some(found.to_owned())
+    })
 }

@@ -10,6 +10,9 @@ use redis::{Cmd, RedisResult, Value};
 pub(super) trait Connection: Send + Sync {
     /// Sends a command and waits for its reply. A reply that reports an error is an `Err`.
     fn ask<'a>(&'a self, command: &'a Cmd) -> Reply<'a>;
+
+    /// Waits until there is a connection, or says why there can be none.
+    fn ready(&self) -> Reply<'_>;
 }
 
 pub(super) type Reply<'a> = Pin<Box<dyn Future<Output = RedisResult<Value>> + Send + 'a>>;
@@ -29,5 +32,10 @@ where
                 .await?
                 .extract_error()
         })
+    }
+
+    /// The application has made it.
+    fn ready(&self) -> Reply<'_> {
+        Box::pin(std::future::ready(Ok(Value::Okay)))
     }
 }

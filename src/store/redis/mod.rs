@@ -1,9 +1,13 @@
 //! The store in a Redis or Valkey server.
 
+mod address;
+mod check;
 mod connection;
+mod connector;
 mod error;
 mod reconnecting;
 mod script;
+mod sentinel;
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +16,15 @@ use std::time::Duration;
 use redis::aio::ConnectionLike;
 use redis::{Cmd, Value};
 
+use self::address::{Address, Server};
 use self::connection::{Connection, Given};
-use self::error::{store_error, unexpected_reply};
+use self::error::{is_refusal, store_error, unexpected_reply};
 use self::reconnecting::Reconnecting;
 use self::script::Script;
+use self::sentinel::Sentinels;
 use super::wire::codec::{self, Entry};
 use super::wire::compression::Compression;
-use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
+use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError};
 
 /// A [`Store`] in a Redis (7.0 or newer) or Valkey server, shared by all processes that use it.
 ///
@@ -30,28 +36,56 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// [`RedisStore::connect`] makes one connection to one server, which all requests share. When it
 /// breaks, or when nothing has come back on it for a second, the store reconnects in the
-/// background. Until then it fails at once with [`StoreErrorKind::Unavailable`], and the layer runs
-/// requests unprotected. No request waits for a reconnect. Protection is back about a tenth of a
-/// second after the server.
+/// background. Until then it fails at once with
+/// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), and the layer runs requests
+/// unprotected. No request waits for a reconnect. Protection is back about a tenth of a
+/// second after the server. The store speaks version 3 of the protocol, and version 2 to a server or
+/// proxy that does not know `HELLO`, or if the URL says `?protocol=resp2`. With version 2 it learns
+/// of a broken connection from the next request, which then runs unprotected.
+///
+/// [`RedisStore::connect_sentinel`] follows the master that Redis Sentinel names.
 ///
 /// [`RedisStore::new`] uses a connection that the application already has, which may lead to a
-/// Redis Cluster. For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as
-/// `tokio-rustls-comp`.
+/// Redis Cluster. It must be the store's alone in one respect: inside a `MULTI` that somebody else
+/// has sent on it, each step fails, until there is an `EXEC` or `DISCARD`.
+///
+/// For TLS (`rediss://`), turn on a TLS feature of the crate `redis`, such as `tokio-rustls-comp`, and
+/// with it one provider of cryptography of the crate `rustls`, such as its feature `ring`: without
+/// one, `rustls` panics. What the system trusts is trusted, or what `SSL_CERT_FILE` names.
+///
+/// [`RedisStore::check`] says at the start of an application whether its server is fit.
+///
+/// # A server that refuses writes
+///
+/// A server at `maxmemory`, a replica, one whose replicas or disk are missing, or one that denies
+/// the user a write may still read. Then kept records are replayed, and duplicates of running
+/// requests are refused with 409. What is new runs unprotected. If another server may take the
+/// writes by now (`READONLY`, `NOREPLICAS`), the store makes a new connection meanwhile.
 ///
 /// # What an operator must set
 ///
 /// - `maxmemory-policy noeviction`, because an evicted record is a write that runs again. If the
 ///   server must evict for others, give the store an instance of its own. At `maxmemory` the store
-///   refuses new claims ([`StoreErrorKind::Full`]), and first requests run unprotected. Kept
-///   records are still replayed, and claims already made still complete.
+///   refuses new claims ([`StoreErrorKind::Full`](super::StoreErrorKind::Full)), and claims already
+///   made still complete.
 /// - Persistence, if records must survive a restart. With `appendonly yes` and the default
 ///   `appendfsync everysec`, a crash of the server loses the records of about the last second. With
 ///   snapshots alone, it loses those since the last snapshot; with neither, all.
 /// - Replicas, if records must survive the loss of a machine. Replication is asynchronous: a
 ///   failover loses what the new primary had not received yet, usually some milliseconds.
 ///   `min-replicas-to-write 1` bounds the loss if a primary is cut off from its replicas.
+/// - One primary for each key. Active-active replication (such as Redis Enterprise's CRDT
+///   databases) is not supported: two sites take the same claim at the same time, both handlers
+///   run, and one record replaces the other when the sites meet.
 /// - An ACL that allows `SET`, `GET`, `GETRANGE`, `PEXPIRE`, `DEL`, `EVAL` and `EVALSHA` on the
-///   application's keys.
+///   store's keys; `SELECT` if the URL names a database other than 0; `INFO` for
+///   [`RedisStore::check`] to read the settings; and `ROLE` with sentinels. `HELLO` and `AUTH` need
+///   no permission. `CLIENT SETINFO` is sent once for each connection, and it does not matter whether
+///   it is allowed.
+/// - A clock that is slewed, not set. All leases and ttls are counted on the server's clock. A step
+///   forward ends what has less time left than the step: claims of running handlers are free, and
+///   retries of kept writes run again. A step back prolongs everything by the step: the key of a
+///   process that has died answers 409 for that much longer than a lease.
 ///
 /// After the loss of a record, a retry runs again, as it would without the layer. After the loss of
 /// a claim, a retry that comes while the first request still runs is not refused, but runs too.
@@ -81,13 +115,13 @@ impl RedisStore {
     ///
     /// # Errors
     ///
-    /// If the URL is not valid, the server can't be reached within a second, or it refuses the
-    /// connection. An application that must start without its server calls
-    /// [`RedisStore::connect_lazy`].
+    /// - [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured): the URL is not
+    ///   valid, or the server refuses the user, the password or the database.
+    /// - Any other kind: the server can't be reached within a second.
+    ///
+    /// An application that must start without its server calls [`RedisStore::connect_lazy`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let connection = Reconnecting::to(url).map_err(store_error)?;
-        connection.connect().await.map_err(store_error)?;
-        Ok(Self::over(connection))
+        Self::connected(Self::server(url)?).await
     }
 
     /// Connects to a server in the background.
@@ -98,9 +132,46 @@ impl RedisStore {
     ///
     /// If the URL is not valid.
     pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
-        let connection = Reconnecting::to(url).map_err(store_error)?;
+        let connection = Self::server(url)?;
         connection.start();
         Ok(Self::over(connection))
+    }
+
+    /// Connects to the master that Redis Sentinel names, and follows a promotion.
+    ///
+    /// `sentinels` are URLs of some or all sentinels, with a password if they ask for one. `master`
+    /// is the URL of the master with its name in place of a host, and without a port:
+    /// `redis://user:password@mymaster/2`, or `rediss://` for TLS.
+    ///
+    /// The sentinels are asked when the connection breaks or hangs, and when the server refuses
+    /// writes as a replica does. From the failure of the master until the sentinels have promoted
+    /// another, which takes a little more than their `down-after-milliseconds`, requests run
+    /// unprotected. What the new master had not received is lost, and its retries run again.
+    ///
+    /// # Errors
+    ///
+    /// - [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured): a URL is not
+    ///   valid, there is no sentinel, none knows the name, or one of the servers refuses the user or
+    ///   the password.
+    /// - Any other kind: no sentinel can be reached, or the master can't.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// # use tower_idempotency::RedisStore;
+    /// # async fn run() -> Result<(), tower_idempotency::StoreError> {
+    /// let sentinels = ["redis://10.0.0.1:26379", "redis://10.0.0.2:26379", "redis://10.0.0.3:26379"];
+    /// let store = RedisStore::connect_sentinel(sentinels, "redis://mymaster").await?;
+    /// # let _ = store;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn connect_sentinel<U: AsRef<str>>(
+        sentinels: impl IntoIterator<Item = U>,
+        master: &str,
+    ) -> Result<Self, StoreError> {
+        let sentinels = Sentinels::at(sentinels, master).map_err(store_error)?;
+        Self::connected(Reconnecting::to(Address::Sentinels(sentinels))).await
     }
 
     /// Uses a connection that the application already has: a multiplexed connection, a connection
@@ -133,6 +204,16 @@ impl RedisStore {
     pub fn compress_over(mut self, bytes: usize) -> Self {
         self.compression = Compression::over(bytes);
         self
+    }
+
+    fn server(url: &str) -> Result<Reconnecting, StoreError> {
+        let server = Server::at(url).map_err(store_error)?;
+        Ok(Reconnecting::to(Address::Server(server)))
+    }
+
+    async fn connected(connection: Reconnecting) -> Result<Self, StoreError> {
+        connection.connect().await.map_err(store_error)?;
+        Ok(Self::over(connection))
     }
 
     fn over(connection: impl Connection + 'static) -> Self {
@@ -213,15 +294,15 @@ impl Store for RedisStore {
             .arg("GET")
             .arg("PX")
             .arg(millis(lease));
-        let found = match self.connection.ask(&command).await.map_err(store_error) {
+        let found = match self.connection.ask(&command).await {
             Ok(Value::Nil) => return Ok(Begin::Started),
             Ok(Value::BulkString(found)) => found,
             Ok(_) => return Err(unexpected_reply()),
-            Err(error) if error.kind() == StoreErrorKind::Full => {
-                // A full server refuses `SET` before it looks at what is under the key.
-                self.find(key).await?.ok_or(error)?
-            }
-            Err(error) => return Err(error),
+            Err(error) if is_refusal(&error) => match self.find(key).await {
+                Ok(Some(found)) => found,
+                Ok(None) | Err(_) => return Err(store_error(error)),
+            },
+            Err(error) => return Err(store_error(error)),
         };
         match Entry::decode(&found.into())? {
             // A connection that repeats commands by itself finds what its first try has set.

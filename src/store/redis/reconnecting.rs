@@ -1,19 +1,21 @@
-//! The store's own connection to one server, which nobody waits for.
+//! The store's own connection to the server that takes writes, which nobody waits for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, IntoConnectionInfo, ProtocolVersion, PushInfo,
-    PushKind, RedisError, RedisResult, ServerErrorKind, Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError,
+    RedisResult, Value,
 };
 use tokio::runtime::Handle;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
+use super::address::Address;
 use super::connection::{Connection, Reply};
+use super::connector::{Connector, LAST_PAUSE};
+use super::error::is_misconfigured;
 
 /// A connection that is made anew in the background when it breaks or hangs.
 ///
@@ -22,8 +24,8 @@ use super::connection::{Connection, Reply};
 /// nothing comes back any more, as happens when the server's machine loses power.
 pub(super) struct Reconnecting(Arc<Shared>);
 
-struct Shared {
-    client: Client,
+pub(super) struct Shared {
+    address: Address,
     state: RwLock<State>,
     /// Whether `silent_since` is set, so that a reply takes the lock only if there is something to
     /// reset.
@@ -35,10 +37,11 @@ struct State {
     live: Option<Live>,
     /// Counts the connections, so that the failure of an old one does not end a new one.
     made: u64,
-    /// Whether a task is connecting.
-    connecting: bool,
+    connecting: Option<Connecting>,
     /// When the first command since the last reply was left without one.
     silent_since: Option<Instant>,
+    /// Why the last attempt to connect failed, if only an operator can help.
+    misconfigured: Option<RedisError>,
 }
 
 #[derive(Clone)]
@@ -48,37 +51,31 @@ struct Live {
     since: Instant,
 }
 
+/// The task that connects.
+struct Connecting {
+    task: Arc<()>,
+    /// When the task ran last: its runtime may not be driven any more.
+    seen: Instant,
+}
+
 impl Reconnecting {
     /// Takes the server's address, without connecting yet.
-    pub(super) fn to(url: &str) -> RedisResult<Self> {
-        let info = url.into_connection_info()?;
-        // With version 3 of the protocol the driver reports a broken connection when it breaks, not
-        // when the next command fails.
-        let settings = info
-            .redis_settings()
-            .clone()
-            .set_protocol(ProtocolVersion::RESP3);
-        let info = info
-            .set_redis_settings(settings)
-            .set_tcp_settings(TcpSettings::default().set_nodelay(true));
-        Ok(Self(Arc::new(Shared {
-            client: Client::open(info)?,
+    pub(super) fn to(address: Address) -> Self {
+        Self(Arc::new(Shared {
+            address,
             state: RwLock::default(),
             silent: AtomicBool::new(false),
-        })))
+        }))
     }
 
-    /// Makes the first connection.
+    /// Makes a connection, and fails if there is none within some seconds.
     pub(super) async fn connect(&self) -> RedisResult<()> {
-        let number = self.0.number();
-        let connection = self.0.open(number).await?;
-        self.0.install(connection, number);
-        Ok(())
+        self.0.connect(None).await
     }
 
     /// Makes the first connection in the background, if there is a runtime.
     pub(super) fn start(&self) {
-        self.0.connect_later(&mut self.0.state(), Duration::ZERO);
+        self.0.change(|_| Some(Duration::ZERO));
     }
 }
 
@@ -96,73 +93,119 @@ impl Connection for Reconnecting {
             reply
         })
     }
+
+    fn ready(&self) -> Reply<'_> {
+        Box::pin(async move {
+            if self.0.live().is_err() {
+                self.0.connect(None).await?;
+            }
+            Ok(Value::Okay)
+        })
+    }
 }
 
 impl Shared {
+    /// Makes a connection, which is for nobody if the task that makes it has been replaced meanwhile.
+    pub(super) async fn connect(self: &Arc<Self>, task: Option<&Arc<()>>) -> RedisResult<()> {
+        let number = {
+            let mut state = self.state();
+            state.made += 1;
+            state.made
+        };
+        let connected = self.open(number).await;
+        let mut state = self.state();
+        if task.is_some_and(|task| !state.is_connecting(task)) {
+            return Ok(());
+        }
+        match connected {
+            Ok(connection) => {
+                state.silent_since = None;
+                state.misconfigured = None;
+                state.live = Some(Live {
+                    connection,
+                    number,
+                    since: Instant::now(),
+                });
+                Ok(())
+            }
+            Err(error) => {
+                state.misconfigured = is_misconfigured(&error).then(|| error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    async fn open(self: &Arc<Self>, number: u64) -> RedisResult<MultiplexedConnection> {
+        let config = |protocol| {
+            let config = AsyncConnectionConfig::new()
+                .set_connection_timeout(Some(CONNECTION_TIMEOUT))
+                // The layer's `store_timeout` is the limit, and a command that it drops is noticed
+                // here.
+                .set_response_timeout(None)
+                .set_pipeline_buffer_size(PIPELINE);
+            if protocol == ProtocolVersion::RESP2 {
+                return config;
+            }
+            let weak = Arc::downgrade(self);
+            config.set_push_sender(move |push: PushInfo| {
+                if push.kind == PushKind::Disconnection {
+                    if let Some(shared) = weak.upgrade() {
+                        shared.lost(number);
+                    }
+                }
+                Ok::<_, redis::aio::SendError>(())
+            })
+        };
+        self.address.connect(&config).await
+    }
+
+    /// Notes that the task which connects is at work, and returns whether it is still wanted.
+    pub(super) fn is_connecting(&self, task: &Arc<()>) -> bool {
+        self.state().is_connecting(task)
+    }
+
+    /// Lets another task connect, as this one has ended.
+    pub(super) fn leave_connecting(&self, task: &Arc<()>) {
+        let connecting = &mut self.state().connecting;
+        let _ = connecting.take_if(|connecting| Arc::ptr_eq(&connecting.task, task));
+    }
+
     fn live(self: &Arc<Self>) -> RedisResult<Live> {
         let state = self.state.read();
         let live = state.unwrap_or_else(PoisonError::into_inner).live.clone();
         if let Some(live) = live {
             return Ok(live);
         }
-        let mut state = self.state();
-        if let Some(live) = &state.live {
-            return Ok(live.clone());
-        }
-        self.connect_later(&mut state, Duration::ZERO);
-        Err(RedisError::from((
-            ErrorKind::Io,
-            "there is no connection to the server at the moment",
-        )))
-    }
-
-    fn number(&self) -> u64 {
-        let mut state = self.state();
-        state.made += 1;
-        state.made
-    }
-
-    async fn open(self: &Arc<Self>, number: u64) -> RedisResult<MultiplexedConnection> {
-        let weak = Arc::downgrade(self);
-        let on_push = move |push: PushInfo| {
-            if push.kind == PushKind::Disconnection {
-                if let Some(shared) = weak.upgrade() {
-                    shared.lost(number);
-                }
-            }
-            Ok::<_, redis::aio::SendError>(())
-        };
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECTION_TIMEOUT))
-            // The layer's `store_timeout` is the limit, and a command that it drops is noticed
-            // here.
-            .set_response_timeout(None)
-            .set_pipeline_buffer_size(PIPELINE)
-            .set_push_sender(on_push);
-        self.client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
-    }
-
-    fn install(&self, connection: MultiplexedConnection, number: u64) {
-        let mut state = self.state();
-        state.silent_since = None;
-        state.live = Some(Live {
-            connection,
-            number,
-            since: Instant::now(),
+        let mut found = Err(None);
+        self.change(|state| {
+            found = state.live.clone().ok_or(state.misconfigured.clone());
+            found.is_err().then_some(Duration::ZERO)
         });
+        found.map_err(|misconfigured| {
+            misconfigured.unwrap_or_else(|| {
+                RedisError::from((
+                    ErrorKind::Io,
+                    "there is no connection to the server at the moment",
+                ))
+            })
+        })
     }
 
     /// Gives a connection up and makes another.
     fn lost(self: &Arc<Self>, number: u64) {
-        let mut state = self.state();
-        let Some(live) = state.live.take_if(|live| live.number == number) else {
-            return;
-        };
-        // A server that accepts connections and breaks them is asked again only after a pause.
-        let pause = LAST_PAUSE.saturating_sub(live.since.elapsed());
-        self.connect_later(&mut state, pause);
+        self.change(|state| {
+            let live = state.live.take_if(|live| live.number == number)?;
+            Some(pause_after(&live))
+        });
+    }
+
+    /// Makes another connection in place of one that is used until then: its server refuses writes,
+    /// and may have been told to by a failover.
+    fn refused(self: &Arc<Self>, number: u64) {
+        self.change(|state| {
+            let live = state.live.as_ref().filter(|live| live.number == number)?;
+            Some(pause_after(live))
+        });
     }
 
     fn heard(&self) {
@@ -181,15 +224,30 @@ impl Shared {
         }
     }
 
-    fn connect_later(self: &Arc<Self>, state: &mut State, pause: Duration) {
-        if state.connecting {
+    /// Changes the state, and lets a task connect if the change asks for one after a pause.
+    ///
+    /// Without a runtime, the next command that has one starts the task.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State) -> Option<Duration>) {
+        let mut state = self.state();
+        let Some(pause) = change(&mut state) else {
             return;
+        };
+        if let Some(connecting) = &state.connecting {
+            if connecting.seen.elapsed() < NEGLECTED {
+                return;
+            }
         }
-        // Without a runtime, the next command that has one starts the task.
-        if let Ok(runtime) = Handle::try_current() {
-            state.connecting = true;
-            runtime.spawn(Connector(Arc::downgrade(self)).run(pause));
-        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let task = Arc::new(());
+        state.connecting = Some(Connecting {
+            task: Arc::clone(&task),
+            seen: Instant::now(),
+        });
+        drop(state);
+        // Without the lock: a runtime that shuts down drops the task at once, and that takes it.
+        runtime.spawn(Connector::new(self, task).run(pause));
     }
 
     fn state(&self) -> RwLockWriteGuard<'_, State> {
@@ -198,33 +256,21 @@ impl Shared {
     }
 }
 
-/// The task that tries to connect until it succeeds or the store is gone.
-struct Connector(Weak<Shared>);
-
-impl Connector {
-    async fn run(self, mut pause: Duration) {
-        loop {
-            sleep(pause).await;
-            let Some(shared) = self.0.upgrade() else {
-                return;
-            };
-            let number = shared.number();
-            if let Ok(connection) = shared.open(number).await {
-                shared.install(connection, number);
-                return;
+impl State {
+    fn is_connecting(&mut self, task: &Arc<()>) -> bool {
+        match &mut self.connecting {
+            Some(connecting) if Arc::ptr_eq(&connecting.task, task) => {
+                connecting.seen = Instant::now();
+                true
             }
-            pause = (pause * 2).clamp(FIRST_PAUSE, LAST_PAUSE);
+            _ => false,
         }
     }
 }
 
-impl Drop for Connector {
-    /// Lets the next command start another task, even if this one ends with its runtime.
-    fn drop(&mut self) {
-        if let Some(shared) = self.0.upgrade() {
-            shared.state().connecting = false;
-        }
-    }
+/// A server that accepts connections and breaks them is asked again only after a pause.
+fn pause_after(live: &Live) -> Duration {
+    LAST_PAUSE.saturating_sub(live.since.elapsed())
 }
 
 /// A command that waits for its reply. If it is dropped before, the request has stopped waiting.
@@ -237,8 +283,14 @@ impl Waiting<'_> {
     fn end(self, reply: &RedisResult<Value>) {
         match reply {
             Err(error) if error.is_timeout() => return,
-            Err(error) if is_of_the_connection(error) => self.shared.lost(self.number),
-            _ => self.shared.heard(),
+            Err(error) if error.is_unrecoverable_error() => self.shared.lost(self.number),
+            Err(error) => {
+                self.shared.heard();
+                if may_be_of_a_failover(error) {
+                    self.shared.refused(self.number);
+                }
+            }
+            Ok(_) => self.shared.heard(),
         }
         std::mem::forget(self);
     }
@@ -250,12 +302,10 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Returns whether a new connection may help.
-///
-/// It may help if a failover has made a replica of this server: the address may by now be that of
-/// the new primary.
-fn is_of_the_connection(error: &RedisError) -> bool {
-    error.is_unrecoverable_error() || error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly)
+/// Returns whether another server may take the writes by now: this one has become a replica, or has
+/// lost its replicas, which may have a new master.
+fn may_be_of_a_failover(error: &RedisError) -> bool {
+    matches!(error.code(), Some("READONLY" | "NOREPLICAS" | "MASTERDOWN"))
 }
 
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
@@ -263,9 +313,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long nothing may come back before a connection is given up.
 const HUNG: Duration = Duration::from_secs(1);
 
-/// The pauses between two attempts to connect.
-const FIRST_PAUSE: Duration = Duration::from_millis(10);
-const LAST_PAUSE: Duration = Duration::from_millis(100);
+/// How long the task that connects may give no sign of itself before another takes its place.
+const NEGLECTED: Duration = Duration::from_secs(1);
 
 /// How many commands may queue before their senders wait.
 const PIPELINE: usize = 1024;
