@@ -23,10 +23,19 @@ pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     code.and_then(|code| primary(&code)) == Some(BUSY)
 }
 
+/// Returns whether the disk, or the file's own limit, has no room.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.and_then(|code| primary(&code)) == Some(FULL)
+}
+
 /// Returns the primary part of a result code. The driver gives extended codes.
 fn primary(code: &str) -> Option<u32> {
     code.parse::<u32>().ok().map(|code| code & 0xff)
 }
+
+/// SQLITE_FULL.
+const FULL: u32 = 13;
 
 /// SQLITE_BUSY.
 const BUSY: u32 = 5;

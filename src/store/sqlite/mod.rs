@@ -2,7 +2,9 @@
 
 mod error;
 mod patience;
+mod reserve;
 mod statements;
+mod writer;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,16 +13,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::query::Query;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row, Sqlite, SqlitePool};
-use tokio::sync::Mutex;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Row, SqlitePool};
 
 use self::error::store_error;
 use self::patience::patiently;
+use self::reserve::{HALF, Reserve};
 use self::statements::Statements;
+use self::writer::{Step, Writer};
 use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
@@ -58,6 +58,20 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// The file must be on a local disk: SQLite's locks and its log do not work over a network.
 ///
+/// # Full disk
+///
+/// A store on a full disk replays what is kept, refuses what runs, and answers new claims with
+/// [`StoreErrorKind::Full`]. Removing rows, and ending what was claimed before, needs room, too. So
+/// the first [`clean`](Self::clean) or [`cleaner`](Self::cleaner) writes a file of 8 MiB beside the
+/// database, `<path>-reserve`, unless the disk has no room for it. When a step that ends a claim or
+/// removes rows finds the disk full, it makes this file smaller, and takes its room. After the next
+/// cleaning, the store takes claims again as far as there are free pages in its file, even if the
+/// disk stays full. Cleaning makes the file whole again when the disk has room for it.
+///
+/// Leave this file alone, and do not copy it with the database. A store over a pool of the
+/// application ([`SqliteStore::new`]) has none. Set `max_page_count` on that pool instead, below
+/// what the disk holds.
+///
 /// # Writers
 ///
 /// SQLite has one writer at a time, and each record takes one `fsync` of the disk. The writes of a
@@ -89,8 +103,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     /// For records: each commit of this pool waits for the disk.
     records: SqlitePool,
-    /// Locked during each write, so that the writes of this process take turns in order.
-    turn: Arc<Mutex<()>>,
+    writer: Writer,
     table: Table,
     statements: Arc<Statements>,
     compression: Compression,
@@ -103,20 +116,25 @@ impl SqliteStore {
     ///
     /// If the file can't be opened or is not a SQLite file.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A thread that sleeps in SQLite does not notice that its request has given up, and it
             // sleeps for up to a tenth of a second: `patiently` waits instead.
-            .busy_timeout(Duration::ZERO);
+            .busy_timeout(Duration::ZERO)
+            // The log starts over at 2 MiB, and is cut to what the reserve has room for.
+            .pragma("wal_autocheckpoint", "512")
+            .pragma("journal_size_limit", HALF.to_string());
         let normal = options.clone().synchronous(SqliteSynchronous::Normal);
         let full = options.synchronous(SqliteSynchronous::Full);
         let connect = || pool(CONNECTIONS).connect_with(normal.clone());
         let pool_of_claims = patiently(connect).await.map_err(store_error)?;
         let connect = || pool(1).connect_with(full.clone());
         let pool_of_records = patiently(connect).await.map_err(store_error)?;
-        Ok(Self::over(pool_of_claims, pool_of_records))
+        let reserve = Reserve::beside(path);
+        Ok(Self::over(pool_of_claims, pool_of_records, reserve))
     }
 
     /// Uses a pool that the application already has, with its settings.
@@ -124,8 +142,9 @@ impl SqliteStore {
     /// Claims and records are then as durable as its `synchronous` says. Set the write-ahead log
     /// (`journal_mode(Wal)`), and a `busy_timeout` of zero, since the store waits by itself. For a
     /// database in memory, limit the pool to one connection, since each has a database of its own.
+    /// Nothing is kept in reserve for a full disk: `max_page_count` is the setting for that.
     pub fn new(pool: SqlitePool) -> Self {
-        Self::over(pool.clone(), pool)
+        Self::over(pool.clone(), pool, Reserve::none())
     }
 
     #[doc = include_str!("../docs/table.md")]
@@ -146,7 +165,7 @@ impl SqliteStore {
 
     #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.writer.turn().await;
         let migrate = || async {
             sqlx::raw_sql(self.statements.migrate.sql())
                 .execute(&self.records)
@@ -166,13 +185,13 @@ impl SqliteStore {
         sql::clean_every(self.clone(), pause)
     }
 
-    fn over(pool: SqlitePool, records: SqlitePool) -> Self {
+    fn over(pool: SqlitePool, records: SqlitePool, reserve: Reserve) -> Self {
         let table = Table::default();
         let statements = Arc::new(Statements::new(&table));
         Self {
             pool,
             records,
-            turn: Arc::default(),
+            writer: Writer::new(reserve),
             table,
             statements,
             compression: Compression::default(),
@@ -189,19 +208,6 @@ impl SqliteStore {
             Some(row) => row.try_get(0).map(Some).map_err(store_error),
             None => Ok(None),
         }
-    }
-
-    /// Runs a statement that writes, and returns how many rows it has changed.
-    async fn write<'q>(
-        &self,
-        pool: &SqlitePool,
-        query: impl Fn() -> Query<'q, Sqlite, SqliteArguments>,
-    ) -> Result<u64, StoreError> {
-        let _turn = self.turn.lock().await;
-        let written = patiently(|| query().execute(pool)).await;
-        written
-            .map(|done| done.rows_affected())
-            .map_err(store_error)
     }
 }
 
@@ -233,7 +239,7 @@ impl Store for SqliteStore {
             if let Some(found) = self.read(key).await? {
                 return sql::begun(found, claim);
             }
-            if self.write(&self.pool, claimed).await? > 0 {
+            if self.writer.write(&self.pool, Step::Claim, claimed).await? > 0 {
                 return Ok(Begin::Started);
             }
             // Another request has claimed the key since it was read.
@@ -258,7 +264,8 @@ impl Store for SqliteStore {
                 .bind(&entry[..])
                 .bind(millis(ttl))
         };
-        self.write(&self.records, completed)
+        self.writer
+            .write(&self.records, Step::Complete(entry.len()), completed)
             .await
             .map(sql::ownership)
     }
@@ -277,7 +284,10 @@ impl Store for SqliteStore {
                 .bind(&prefix[..])
                 .bind(millis(lease))
         };
-        self.write(&self.pool, renewed).await.map(sql::ownership)
+        self.writer
+            .write(&self.pool, Step::Hold, renewed)
+            .await
+            .map(sql::ownership)
     }
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
@@ -286,7 +296,10 @@ impl Store for SqliteStore {
             let query = self.statements.release.query();
             query.bind(&key.as_bytes()[..]).bind(&prefix[..])
         };
-        self.write(&self.pool, released).await.map(sql::ownership)
+        self.writer
+            .write(&self.pool, Step::Hold, released)
+            .await
+            .map(sql::ownership)
     }
 }
 
@@ -295,7 +308,11 @@ impl Clean for SqliteStore {
 
     async fn clean_batch(&self) -> Result<u64, StoreError> {
         let clean = || self.statements.clean.query().bind(Self::BATCH as i64);
-        self.write(&self.pool, clean).await
+        let removed = self.writer.write(&self.pool, Step::Remove, clean).await?;
+        if removed < Self::BATCH {
+            self.writer.restore_reserve().await;
+        }
+        Ok(removed)
     }
 }
 

@@ -2,7 +2,10 @@
 
 #[cfg(feature = "conformance")]
 mod conformance;
+mod disk;
 mod durability;
 mod file;
+mod full;
+mod ledger;
 mod processes;
 mod table;
