@@ -1,7 +1,9 @@
 //! The store in a SQLite file.
 
+mod check;
 mod error;
 mod patience;
+mod place;
 mod reserve;
 mod statements;
 mod writer;
@@ -16,8 +18,10 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Row, SqlitePool};
 
-use self::error::store_error;
+use self::check::{check_pool, check_table};
+use self::error::{is_full, open_error, store_error};
 use self::patience::patiently;
+use self::place::Place;
 use self::reserve::{HALF, Reserve};
 use self::statements::Statements;
 use self::writer::{Step, Writer};
@@ -103,6 +107,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     /// For records: each commit of this pool waits for the disk.
     records: SqlitePool,
+    place: Place,
     writer: Writer,
     table: Table,
     statements: Arc<Statements>,
@@ -127,13 +132,11 @@ impl SqliteStore {
             // The log starts over at 2 MiB, and is cut to what the reserve has room for.
             .pragma("wal_autocheckpoint", "512")
             .pragma("journal_size_limit", HALF.to_string());
-        let normal = options.clone().synchronous(SqliteSynchronous::Normal);
-        let full = options.synchronous(SqliteSynchronous::Full);
-        let connect = || pool(CONNECTIONS).connect_with(normal.clone());
-        let pool_of_claims = patiently(connect).await.map_err(store_error)?;
-        let connect = || pool(1).connect_with(full.clone());
-        let pool_of_records = patiently(connect).await.map_err(store_error)?;
         let reserve = Reserve::beside(path);
+        let normal = options.clone().synchronous(SqliteSynchronous::Normal);
+        let pool_of_claims = connect(CONNECTIONS, normal, &reserve).await?;
+        let full = options.synchronous(SqliteSynchronous::Full);
+        let pool_of_records = connect(1, full, &reserve).await?;
         Ok(Self::over(pool_of_claims, pool_of_records, reserve))
     }
 
@@ -175,6 +178,43 @@ impl SqliteStore {
         migrated.map(|_| ()).map_err(store_error)
     }
 
+    /// Checks, when an application starts, that requests can use the store.
+    ///
+    /// The journal is the write-ahead log, `busy_timeout` is zero, no connection of the pool was left
+    /// inside a transaction, the table has the right columns and takes writes, and the file is where
+    /// it was when it was opened and, as far as the system says, on no network.
+    ///
+    /// Changes nothing that is kept, and leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the error's
+    /// [`source`](std::error::Error::source) says what, and what would be right. Any other kind if
+    /// the database fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_idempotency::SqliteStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let path = ":memory:";
+    /// let store = SqliteStore::open(path).await?;
+    /// assert!(store.check().await.is_err());
+    /// store.migrate().await?;
+    /// store.check().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.place.must_be_local()?;
+        check_pool(&self.pool).await?;
+        check_pool(&self.records).await?;
+        self.place.must_be_the_same()?;
+        let _turn = self.writer.turn().await;
+        check_table(&self.records, &self.statements).await
+    }
+
     #[doc = include_str!("../docs/clean.md")]
     pub async fn clean(&self) -> Result<u64, StoreError> {
         sql::clean(self).await
@@ -188,7 +228,9 @@ impl SqliteStore {
     fn over(pool: SqlitePool, records: SqlitePool, reserve: Reserve) -> Self {
         let table = Table::default();
         let statements = Arc::new(Statements::new(&table));
+        let place = Place::new(pool.connect_options().get_filename());
         Self {
+            place,
             pool,
             records,
             writer: Writer::new(reserve),
@@ -307,6 +349,7 @@ impl Clean for SqliteStore {
     const BATCH: u64 = 100;
 
     async fn clean_batch(&self) -> Result<u64, StoreError> {
+        self.place.must_be_the_same()?;
         let clean = || self.statements.clean.query().bind(Self::BATCH as i64);
         let removed = self.writer.write(&self.pool, Step::Remove, clean).await?;
         if removed < Self::BATCH {
@@ -316,11 +359,31 @@ impl Clean for SqliteStore {
     }
 }
 
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        // A connection to a file does not die, so there is nothing to test.
-        .test_before_acquire(false)
+/// Opens all connections of a pool: one that is opened later, when the path names another file,
+/// would not see what the others do.
+async fn connect(
+    connections: u32,
+    options: SqliteConnectOptions,
+    reserve: &Reserve,
+) -> Result<SqlitePool, StoreError> {
+    let connect = || {
+        SqlitePoolOptions::new()
+            .min_connections(connections)
+            .max_connections(connections)
+            // A connection to a file does not die, so there is nothing to test or to make anew.
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone())
+    };
+    let mut pool = patiently(connect).await;
+    for left in [HALF, 0] {
+        if pool.as_ref().err().is_some_and(is_full) {
+            reserve.use_up(left);
+            pool = patiently(connect).await;
+        }
+    }
+    pool.map_err(open_error)
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -7,29 +7,35 @@ use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
-/// A file system in memory that ends with the test.
-pub(crate) struct Disk {
-    folder: TempDir,
-    is_mounted: bool,
-}
+/// A file system that is mounted until the test ends.
+pub(crate) struct Disk(TempDir);
 
 impl Disk {
-    /// Mounts a file system of this many MiB, if this process may do so.
+    /// Mounts a file system in memory of this many MiB, if this process may do so.
     pub(crate) fn of(mebibytes: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
         let size = format!("size={mebibytes}m");
+        Self::mounted(&["-t", "tmpfs", "-o", &size, "tmpfs"])
+    }
+
+    /// Mounts the same files once more, to be read only.
+    pub(crate) fn read_only(&self) -> Self {
+        let folder = self.0.path().to_str().unwrap();
+        Self::mounted(&["-o", "bind,ro", folder]).unwrap()
+    }
+
+    fn mounted(arguments: &[&str]) -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_str().unwrap();
-        let is_mounted = run("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", path]);
-        is_mounted.then_some(Self { folder, is_mounted })
+        run("mount", &[arguments, &[path]].concat()).then(|| Self(folder))
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("idempotency.db")
+        self.0.path().join("idempotency.db")
     }
 
     /// Takes all the room that is left, by a file that grows until the disk is full.
     pub(crate) fn fill(&self) -> u64 {
-        let path = self.folder.path().join("other");
+        let path = self.0.path().join("other");
         let mut file = File::options()
             .append(true)
             .create(true)
@@ -41,7 +47,7 @@ impl Disk {
 
     /// Gives back what `fill` has taken.
     pub(crate) fn drain(&self) {
-        fs::remove_file(self.folder.path().join("other")).unwrap();
+        fs::remove_file(self.0.path().join("other")).unwrap();
     }
 
     /// Returns the size of a file of the store, by what its name ends in.
@@ -59,9 +65,7 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        if self.is_mounted {
-            run("umount", &["-l", self.folder.path().to_str().unwrap()]);
-        }
+        run("umount", &["-l", self.0.path().to_str().unwrap()]);
     }
 }
 

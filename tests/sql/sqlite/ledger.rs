@@ -149,3 +149,10 @@ impl Ledger {
         }
     }
 }
+
+/// Completes a claim, which must be held.
+pub(crate) async fn must_complete(store: &SqliteStore, n: u32, claim: &Claim) {
+    let (key, record) = (key(n), record(b"{}"));
+    let held = store.complete(&key, claim.owner(), &record, HOUR).await;
+    assert_eq!(held.unwrap(), Ownership::Held);
+}

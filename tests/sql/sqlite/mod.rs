@@ -1,5 +1,6 @@
 //! `SqliteStore`.
 
+mod check;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod disk;
@@ -8,4 +9,5 @@ mod file;
 mod full;
 mod ledger;
 mod processes;
+mod read_only;
 mod table;
