@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Row, SqlitePool};
+use sqlx::{Executor, Row, SqlitePool};
 
 use self::check::{check_pool, check_table};
 use self::error::{is_full, open_error, store_error};
@@ -373,6 +373,13 @@ async fn connect(
             // A connection to a file does not die, so there is nothing to test or to make anew.
             .test_before_acquire(false)
             .idle_timeout(None)
+            // SQLite opens the log with the first read only, by its name.
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let read = connection.execute("SELECT count(*) FROM sqlite_schema");
+                    read.await.map(drop)
+                })
+            })
             .max_lifetime(None)
             .connect_with(options.clone())
     };

@@ -50,6 +50,14 @@ impl Disk {
         fs::remove_file(self.0.path().join("other")).unwrap();
     }
 
+    /// Waits until the last connection has closed, which removes the log.
+    pub(crate) async fn must_close(&self) {
+        let log = self.path().with_extension("db-wal");
+        while log.exists() {
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// Returns the size of a file of the store, by what its name ends in.
     pub(crate) fn size_of(&self, suffix: &str) -> u64 {
         size(Path::new(&format!("{}{suffix}", self.path().display())))

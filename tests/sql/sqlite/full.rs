@@ -53,9 +53,9 @@ async fn fill_and_clean(filler: Filler, keys: u32) {
         assert!(waiting == 0 || round > 0);
         full.clean().await;
         println!("  cleaned: {}", disk.state());
+        assert_eq!(full.take(10, HOUR).await, Ok(()));
         full.settle_claims().await;
         full.must_serve_what_it_has().await;
-        assert_eq!(full.take(10, HOUR).await, Ok(()));
         full.end_half().await;
         if round % 2 == 1 {
             drop(full.store);

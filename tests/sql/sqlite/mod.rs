@@ -5,6 +5,7 @@ mod check;
 mod conformance;
 mod disk;
 mod durability;
+mod faults;
 mod file;
 mod full;
 mod ledger;
