@@ -71,3 +71,16 @@ async fn a_disk_that_is_mounted_read_only_replays_and_refuses_and_what_is_new_ge
     must_only_read(&SqliteStore::open(read_only.path()).await.unwrap(), &claim).await;
     must_complete(&writable, 2, &claim).await;
 }
+
+/// SQLite reads no file with a log that it can't make.
+#[tokio::test]
+async fn a_file_that_nothing_has_open_on_a_read_only_disk_is_a_wrong_setting() {
+    let Some(disk) = Disk::of(16) else {
+        return left_out("a read-only disk", "this process may not mount one");
+    };
+    drop(filled(&disk.path()).await);
+    disk.must_close().await;
+    let opened = SqliteStore::open(disk.read_only().path()).await;
+    let kind = opened.map(drop).map_err(|error| error.kind());
+    assert_eq!(kind, Err(StoreErrorKind::Misconfigured));
+}
