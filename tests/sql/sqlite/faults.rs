@@ -76,6 +76,25 @@ async fn a_connection_that_was_left_inside_a_transaction_holds_up_what_is_new() 
     while outcome(&store, &api::run_id()).await != Outcome::Kept {}
 }
 
+/// The store can't see that it is inside a transaction of somebody else, who may take all of it back.
+#[tokio::test]
+async fn what_is_written_by_a_connection_left_inside_a_transaction_ends_with_it() {
+    let file = File::new();
+    let _own = file.store().await;
+    let options = SqliteConnectOptions::new()
+        .filename(file.path())
+        .journal_mode(SqliteJournalMode::Wal);
+    let pool = SqlitePoolOptions::new().max_connections(1);
+    let pool = pool.connect_with(options).await.unwrap();
+    let store = SqliteStore::new(pool.clone());
+    sqlx::query("BEGIN").execute(&pool).await.unwrap();
+    must_start(store.begin(&key(1), &claim(), MINUTE).await);
+    assert!(file.ask("SELECT * FROM idempotency").await.is_empty());
+    sqlx::query("ROLLBACK").execute(&pool).await.unwrap();
+    must_start(store.begin(&key(1), &claim(), MINUTE).await);
+    assert_eq!(file.ask("SELECT * FROM idempotency").await.len(), 1);
+}
+
 /// What is open stays open: this process goes on with the file that was there.
 #[tokio::test]
 async fn a_file_that_is_removed_or_replaced_is_reported_by_cleaning_and_by_the_check() {
