@@ -14,6 +14,7 @@ pub mod placement {}
 #[doc = include_str!("../docs/callers.md")]
 pub mod callers {}
 
+#[doc = "[outages]: outages"]
 #[doc = "[README]: https://docs.rs/crate/tower-idempotency/latest"]
 #[doc = "[`axum.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/axum.rs"]
 #[doc = "[Outages of Redis]: https://docs.rs/crate/tower-idempotency/latest/source/docs/outages/redis.md"]
@@ -26,6 +27,17 @@ pub mod callers {}
 #[doc = ""]
 #[doc = include_str!("../docs/operations.md")]
 pub mod operations {}
+
+// One file for each store, below the page that they belong to.
+#[doc = "[`Outcome`]: crate::Outcome"]
+#[doc = "[Redis]: #redis"]
+#[doc = "[PostgreSQL]: #postgresql"]
+#[doc = "[SQLite]: #sqlite"]
+#[doc = ""]
+#[doc = include_str!("../docs/outages.md")]
+#[doc = ""]
+#[doc = include_str!("../docs/outages/sqlite.md")]
+pub mod outages {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}

@@ -40,6 +40,7 @@
 //!   route;
 //! - [who the caller is](guide::callers), if many users share a credential, or credentials change;
 //! - [operation](guide::operations): which store, how much room, what to watch, how to stop;
+//! - [outages](guide::outages): what requests get while a store fails, for how long, and what is lost;
 //! - [security](guide::security): what the layer protects, and what it does not.
 //!
 //! # How a request travels

@@ -1,8 +1,12 @@
 //! The store in a SQLite file.
 
+mod check;
 mod error;
 mod patience;
+mod place;
+mod reserve;
 mod statements;
+mod writer;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,16 +15,16 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::query::Query;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
-};
-use sqlx::{Row, Sqlite, SqlitePool};
-use tokio::sync::Mutex;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{Executor, Row, SqlitePool};
 
-use self::error::store_error;
+use self::check::{check_pool, check_table};
+use self::error::{is_full, open_error, store_error};
 use self::patience::patiently;
+use self::place::Place;
+use self::reserve::{HALF, Reserve};
 use self::statements::Statements;
+use self::writer::{Step, Writer};
 use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
 use super::wire::compression::Compression;
@@ -58,6 +62,20 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 ///
 /// The file must be on a local disk: SQLite's locks and its log do not work over a network.
 ///
+/// # Full disk
+///
+/// A store on a full disk replays what is kept, refuses what runs, and answers new claims with
+/// [`StoreErrorKind::Full`]. Removing rows, and ending what was claimed before, needs room, too. So
+/// the first [`clean`](Self::clean) or [`cleaner`](Self::cleaner) writes a file of 8 MiB beside the
+/// database, `<path>-reserve`, unless the disk has no room for it. When a step that ends a claim or
+/// removes rows finds the disk full, it makes this file smaller, and takes its room. After the next
+/// cleaning, the store takes claims again as far as there are free pages in its file, even if the
+/// disk stays full. Cleaning makes the file whole again when the disk has room for it.
+///
+/// Leave this file alone, and do not copy it with the database. A store over a pool of the
+/// application ([`SqliteStore::new`]) has none. Set `max_page_count` on that pool instead, below
+/// what the disk holds.
+///
 /// # Writers
 ///
 /// SQLite has one writer at a time, and each record takes one `fsync` of the disk. The writes of a
@@ -89,8 +107,8 @@ pub struct SqliteStore {
     pool: SqlitePool,
     /// For records: each commit of this pool waits for the disk.
     records: SqlitePool,
-    /// Locked during each write, so that the writes of this process take turns in order.
-    turn: Arc<Mutex<()>>,
+    place: Place,
+    writer: Writer,
     table: Table,
     statements: Arc<Statements>,
     compression: Compression,
@@ -103,20 +121,23 @@ impl SqliteStore {
     ///
     /// If the file can't be opened or is not a SQLite file.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        let path = path.as_ref();
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             // A thread that sleeps in SQLite does not notice that its request has given up, and it
             // sleeps for up to a tenth of a second: `patiently` waits instead.
-            .busy_timeout(Duration::ZERO);
+            .busy_timeout(Duration::ZERO)
+            // The log starts over at 2 MiB, and is cut to what the reserve has room for.
+            .pragma("wal_autocheckpoint", "512")
+            .pragma("journal_size_limit", HALF.to_string());
+        let reserve = Reserve::beside(path);
         let normal = options.clone().synchronous(SqliteSynchronous::Normal);
+        let pool_of_claims = connect(CONNECTIONS, normal, &reserve).await?;
         let full = options.synchronous(SqliteSynchronous::Full);
-        let connect = || pool(CONNECTIONS).connect_with(normal.clone());
-        let pool_of_claims = patiently(connect).await.map_err(store_error)?;
-        let connect = || pool(1).connect_with(full.clone());
-        let pool_of_records = patiently(connect).await.map_err(store_error)?;
-        Ok(Self::over(pool_of_claims, pool_of_records))
+        let pool_of_records = connect(1, full, &reserve).await?;
+        Ok(Self::over(pool_of_claims, pool_of_records, reserve))
     }
 
     /// Uses a pool that the application already has, with its settings.
@@ -124,8 +145,9 @@ impl SqliteStore {
     /// Claims and records are then as durable as its `synchronous` says. Set the write-ahead log
     /// (`journal_mode(Wal)`), and a `busy_timeout` of zero, since the store waits by itself. For a
     /// database in memory, limit the pool to one connection, since each has a database of its own.
+    /// Nothing is kept in reserve for a full disk: `max_page_count` is the setting for that.
     pub fn new(pool: SqlitePool) -> Self {
-        Self::over(pool.clone(), pool)
+        Self::over(pool.clone(), pool, Reserve::none())
     }
 
     #[doc = include_str!("../docs/table.md")]
@@ -146,7 +168,7 @@ impl SqliteStore {
 
     #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let _turn = self.turn.lock().await;
+        let _turn = self.writer.turn().await;
         let migrate = || async {
             sqlx::raw_sql(self.statements.migrate.sql())
                 .execute(&self.records)
@@ -154,6 +176,43 @@ impl SqliteStore {
         };
         let migrated = patiently(migrate).await;
         migrated.map(|_| ()).map_err(store_error)
+    }
+
+    /// Checks, when an application starts, that requests can use the store.
+    ///
+    /// The journal is the write-ahead log, `busy_timeout` is zero, no connection of the pool was left
+    /// inside a transaction, the table has the right columns and takes writes, and the file is where
+    /// it was when it was opened and, as far as the system says, on no network.
+    ///
+    /// Changes nothing that is kept, and leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the error's
+    /// [`source`](std::error::Error::source) says what, and what would be right. Any other kind if
+    /// the database fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_idempotency::SqliteStore;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let path = ":memory:";
+    /// let store = SqliteStore::open(path).await?;
+    /// assert!(store.check().await.is_err());
+    /// store.migrate().await?;
+    /// store.check().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn check(&self) -> Result<(), StoreError> {
+        self.place.must_be_local()?;
+        check_pool(&self.pool).await?;
+        check_pool(&self.records).await?;
+        self.place.must_be_the_same()?;
+        let _turn = self.writer.turn().await;
+        check_table(&self.records, &self.statements).await
     }
 
     #[doc = include_str!("../docs/clean.md")]
@@ -166,13 +225,15 @@ impl SqliteStore {
         sql::clean_every(self.clone(), pause)
     }
 
-    fn over(pool: SqlitePool, records: SqlitePool) -> Self {
+    fn over(pool: SqlitePool, records: SqlitePool, reserve: Reserve) -> Self {
         let table = Table::default();
         let statements = Arc::new(Statements::new(&table));
+        let place = Place::new(pool.connect_options().get_filename());
         Self {
+            place,
             pool,
             records,
-            turn: Arc::default(),
+            writer: Writer::new(reserve),
             table,
             statements,
             compression: Compression::default(),
@@ -189,19 +250,6 @@ impl SqliteStore {
             Some(row) => row.try_get(0).map(Some).map_err(store_error),
             None => Ok(None),
         }
-    }
-
-    /// Runs a statement that writes, and returns how many rows it has changed.
-    async fn write<'q>(
-        &self,
-        pool: &SqlitePool,
-        query: impl Fn() -> Query<'q, Sqlite, SqliteArguments>,
-    ) -> Result<u64, StoreError> {
-        let _turn = self.turn.lock().await;
-        let written = patiently(|| query().execute(pool)).await;
-        written
-            .map(|done| done.rows_affected())
-            .map_err(store_error)
     }
 }
 
@@ -233,7 +281,7 @@ impl Store for SqliteStore {
             if let Some(found) = self.read(key).await? {
                 return sql::begun(found, claim);
             }
-            if self.write(&self.pool, claimed).await? > 0 {
+            if self.writer.write(&self.pool, Step::Claim, claimed).await? > 0 {
                 return Ok(Begin::Started);
             }
             // Another request has claimed the key since it was read.
@@ -258,7 +306,8 @@ impl Store for SqliteStore {
                 .bind(&entry[..])
                 .bind(millis(ttl))
         };
-        self.write(&self.records, completed)
+        self.writer
+            .write(&self.records, Step::Complete(entry.len()), completed)
             .await
             .map(sql::ownership)
     }
@@ -277,7 +326,10 @@ impl Store for SqliteStore {
                 .bind(&prefix[..])
                 .bind(millis(lease))
         };
-        self.write(&self.pool, renewed).await.map(sql::ownership)
+        self.writer
+            .write(&self.pool, Step::Hold, renewed)
+            .await
+            .map(sql::ownership)
     }
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
@@ -286,7 +338,10 @@ impl Store for SqliteStore {
             let query = self.statements.release.query();
             query.bind(&key.as_bytes()[..]).bind(&prefix[..])
         };
-        self.write(&self.pool, released).await.map(sql::ownership)
+        self.writer
+            .write(&self.pool, Step::Hold, released)
+            .await
+            .map(sql::ownership)
     }
 }
 
@@ -294,16 +349,48 @@ impl Clean for SqliteStore {
     const BATCH: u64 = 100;
 
     async fn clean_batch(&self) -> Result<u64, StoreError> {
+        self.place.must_be_the_same()?;
         let clean = || self.statements.clean.query().bind(Self::BATCH as i64);
-        self.write(&self.pool, clean).await
+        let removed = self.writer.write(&self.pool, Step::Remove, clean).await?;
+        if removed < Self::BATCH {
+            self.writer.restore_reserve().await;
+        }
+        Ok(removed)
     }
 }
 
-fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        // A connection to a file does not die, so there is nothing to test.
-        .test_before_acquire(false)
+/// Opens all connections of a pool: one that is opened later, when the path names another file,
+/// would not see what the others do.
+async fn connect(
+    connections: u32,
+    options: SqliteConnectOptions,
+    reserve: &Reserve,
+) -> Result<SqlitePool, StoreError> {
+    let connect = || {
+        SqlitePoolOptions::new()
+            .min_connections(connections)
+            .max_connections(connections)
+            // A connection to a file does not die, so there is nothing to test or to make anew.
+            .test_before_acquire(false)
+            .idle_timeout(None)
+            // SQLite opens the log with the first read only, by its name.
+            .after_connect(|connection, _| {
+                Box::pin(async move {
+                    let read = connection.execute("SELECT count(*) FROM sqlite_schema");
+                    read.await.map(drop)
+                })
+            })
+            .max_lifetime(None)
+            .connect_with(options.clone())
+    };
+    let mut pool = patiently(connect).await;
+    for left in [HALF, 0] {
+        if pool.as_ref().err().is_some_and(is_full) {
+            reserve.use_up(left);
+            pool = patiently(connect).await;
+        }
+    }
+    pool.map_err(open_error)
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -11,6 +11,8 @@ pub(super) struct Statements {
     pub(super) renew: Statement,
     pub(super) release: Statement,
     pub(super) clean: Statement,
+    pub(super) columns: Statement,
+    pub(super) remove: Statement,
 }
 
 impl Statements {
@@ -24,6 +26,8 @@ impl Statements {
             renew: statement(RENEW),
             release: statement(RELEASE),
             clean: statement(CLEAN),
+            columns: statement(COLUMNS),
+            remove: statement(REMOVE),
         }
     }
 }
@@ -58,3 +62,8 @@ const CLEAN: &str = r#"
 DELETE FROM "idempotency" WHERE rowid IN (
     SELECT rowid FROM "idempotency" WHERE expires <= now() ORDER BY expires LIMIT ?1
 )"#;
+
+const COLUMNS: &str = r#"SELECT key, expires, entry FROM "idempotency""#;
+
+/// Only for a key that no request has.
+const REMOVE: &str = r#"DELETE FROM "idempotency" WHERE key = ?1"#;

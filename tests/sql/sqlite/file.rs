@@ -1,6 +1,6 @@
 //! A file of a test's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Connection, Executor, SqliteConnection};
@@ -31,10 +31,16 @@ impl File {
 
     /// Runs SQL past the store.
     pub(crate) async fn ask(&self, sql: &str) -> Vec<SqliteRow> {
-        let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
-        let sql = AssertSqlSafe(sql.to_owned());
-        let rows = connection.fetch_all(sqlx::raw_sql(sql)).await.unwrap();
-        connection.close().await.unwrap();
-        rows
+        ask(&self.path(), sql).await
     }
+}
+
+/// Runs SQL past the store of a file.
+pub(crate) async fn ask(path: &Path, sql: &str) -> Vec<SqliteRow> {
+    let url = format!("sqlite:{}", path.display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let sql = AssertSqlSafe(sql.to_owned());
+    let rows = connection.fetch_all(sqlx::raw_sql(sql)).await.unwrap();
+    connection.close().await.unwrap();
+    rows
 }

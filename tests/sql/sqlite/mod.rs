@@ -1,8 +1,14 @@
 //! `SqliteStore`.
 
+mod check;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod disk;
 mod durability;
+mod faults;
 mod file;
+mod full;
+mod ledger;
 mod processes;
+mod read_only;
 mod table;
