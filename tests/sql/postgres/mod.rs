@@ -4,6 +4,7 @@
 mod conformance;
 mod connection;
 mod database;
+mod hang;
 mod hole;
 mod outage;
 mod processes;
