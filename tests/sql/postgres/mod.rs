@@ -7,6 +7,8 @@ mod database;
 mod hang;
 mod hole;
 mod outage;
+mod pgbouncer;
+mod pooler;
 mod processes;
 mod server;
 mod sessions;

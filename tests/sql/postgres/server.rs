@@ -21,9 +21,7 @@ impl Server {
         let [port] = process::free_ports();
         let mut daemon = Daemon::new("postgres", port);
         let folder = daemon.folder().to_str().unwrap().to_owned();
-        if is_root() {
-            run(Command::new("chown").arg("postgres").arg(&folder));
-        }
+        own(&folder);
         let data = format!("{folder}/data");
         let command = |program: &str, arguments: &[&str]| {
             let program = programs.join(program);
@@ -63,21 +61,32 @@ impl DerefMut for Server {
     }
 }
 
-/// Returns the command line of a program for this data. PostgreSQL refuses to run as root.
+/// Returns the command line of a program for this data.
 fn command(program: &str, data: &str, arguments: &[&str]) -> Vec<String> {
-    let mut command = Vec::new();
+    as_user(&[&[program, "-D", data], arguments].concat())
+}
+
+/// Returns a command line that is not run as root, which neither PostgreSQL nor PgBouncer accepts.
+pub(crate) fn as_user(command: &[&str]) -> Vec<String> {
+    let mut whole = Vec::new();
     if is_root() {
         // Keeps the process id, which `runuser` does not.
-        command.extend([
+        whole.extend([
             "setpriv",
             "--reuid=postgres",
             "--regid=postgres",
             "--clear-groups",
         ]);
     }
-    command.extend([program, "-D", data]);
-    command.extend(arguments);
-    command.into_iter().map(str::to_owned).collect()
+    whole.extend(command);
+    whole.into_iter().map(str::to_owned).collect()
+}
+
+/// Gives a file or a folder to the user of `as_user`.
+pub(crate) fn own(path: &str) {
+    if is_root() {
+        run(Command::new("chown").args(["-R", "postgres", path]));
+    }
 }
 
 /// Finds the folder of the server's programs, which Debian keeps out of `PATH`.
