@@ -4,6 +4,7 @@
 mod conformance;
 mod connection;
 mod database;
+mod failover;
 mod hang;
 mod hole;
 mod outage;
