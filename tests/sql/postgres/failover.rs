@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 use tower_idempotency::PostgresStore;
 use tower_idempotency::store::{Begin, Ownership, Store, StoreErrorKind};
 
@@ -86,7 +87,9 @@ impl Name {
             while let Ok((mut client, _)) = listener.accept().await {
                 let server = *current.borrow();
                 tokio::spawn(async move {
-                    let mut server = TcpStream::connect(server).await.unwrap();
+                    let Ok(mut server) = TcpStream::connect(server).await else {
+                        return;
+                    };
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 });
             }
@@ -162,3 +165,96 @@ async fn a_read_only_server_replays_and_refuses_and_a_new_primary_is_followed() 
     );
     store.check().await.unwrap();
 }
+
+/// What a request met, and when.
+struct Sample {
+    at: Instant,
+    waited: Duration,
+    is_protected: bool,
+}
+
+/// A primary dies under load, its standby is promoted, and the name stands for that one. What the
+/// standby had received is kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn after_a_promotion_under_load_keys_are_protected_by_the_new_primary() {
+    let test = "after_a_promotion_under_load_keys_are_protected_by_the_new_primary";
+    let Some(mut primary) = Server::start(test) else {
+        return;
+    };
+    let name = Name::of(primary.address()).await;
+    let store = PostgresStore::connect(&name.url()).await.unwrap();
+    store.migrate().await.unwrap();
+    let (done, by, kept) = (key(1), claim(), record(b"{\"id\":1}"));
+    must_start(store.begin(&done, &by, MINUTE).await);
+    let held = store.complete(&done, by.owner(), &kept, MINUTE).await;
+    assert_eq!(held.unwrap(), Ownership::Held);
+    let standby = tokio::task::block_in_place(|| primary.standby(test)).unwrap();
+
+    let stop = Arc::new(AtomicBool::new(false));
+    let load = tokio::spawn({
+        let (store, stop) = (store.clone(), Arc::clone(&stop));
+        async move {
+            let (mut requests, mut n) = (JoinSet::new(), 100);
+            let mut ticks = interval(Duration::from_millis(5));
+            while !stop.load(Ordering::SeqCst) {
+                ticks.tick().await;
+                n += 1;
+                let store = store.clone();
+                requests.spawn(async move {
+                    let (key, claim, at) = (key(n), claim(), Instant::now());
+                    let begun = timeout(WAIT, store.begin(&key, &claim, MINUTE)).await;
+                    let is_protected = matches!(begun, Ok(Ok(Begin::Started)));
+                    let waited = at.elapsed();
+                    Sample {
+                        at,
+                        waited,
+                        is_protected,
+                    }
+                });
+            }
+            requests.join_all().await
+        }
+    });
+    sleep(Duration::from_secs(1)).await;
+    let died = Instant::now();
+    tokio::task::block_in_place(|| primary.kill());
+    sleep(Duration::from_secs(1)).await;
+    // It serves before it is promoted, and takes no writes.
+    name.stands_for.send_replace(standby.address());
+    let replayed = async || store.begin(&done, &claim(), MINUTE).await;
+    let start = Instant::now();
+    while !matches!(replayed().await, Ok(Begin::Completed(found)) if found == kept) {
+        assert!(start.elapsed() < MINUTE, "the standby does not replay");
+        sleep(Duration::from_millis(5)).await;
+    }
+    sleep(Duration::from_secs(1)).await;
+    ask(&standby, "SELECT pg_promote()").await;
+    let promoted = Instant::now();
+    while !matches!(store.begin(&key(2), &by, MINUTE).await, Ok(Begin::Started)) {
+        assert!(promoted.elapsed() < MINUTE, "not protected again");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let back = promoted.elapsed();
+    assert!(matches!(replayed().await, Ok(Begin::Completed(found)) if found == kept));
+    sleep(Duration::from_secs(1)).await;
+    stop.store(true, Ordering::SeqCst);
+    let samples = load.await.unwrap();
+    let settled = promoted + back + WAIT;
+    let unprotected = samples.iter().filter(|sample| !sample.is_protected);
+    let longest = samples.iter().map(|sample| sample.waited).max().unwrap();
+    println!(
+        "PostgreSQL, a primary that dies, 2 s until its standby is promoted: {} requests, {} \
+         unprotected, longest wait {longest:?}; protected again {back:?} after the promotion",
+        samples.len(),
+        unprotected.clone().count(),
+    );
+    assert!(unprotected.clone().any(|sample| sample.at > died));
+    let late = unprotected.filter(|sample| sample.at > settled).count();
+    let after = samples.iter().filter(|sample| sample.at > settled).count();
+    assert!(
+        late < after / 10 + 1,
+        "{late} of {after} unprotected after the failover"
+    );
+}
+
+const WAIT: Duration = Duration::from_millis(500);

@@ -11,6 +11,8 @@ mod outage;
 mod pgbouncer;
 mod pooler;
 mod processes;
+mod refusals;
 mod server;
 mod sessions;
+mod start;
 mod table;
