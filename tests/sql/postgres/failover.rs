@@ -132,8 +132,8 @@ async fn a_read_only_server_replays_and_refuses_and_a_new_primary_is_followed() 
     for n in 2000.. {
         let begun = store.begin(&key(n), &claim(), MINUTE).await;
         // A setting is not there at once.
-        if begun.is_err() {
-            assert_eq!(begun.unwrap_err().kind(), StoreErrorKind::Unavailable);
+        if let Err(error) = begun {
+            assert_eq!(error.kind(), StoreErrorKind::Unavailable);
             break;
         }
         assert!(start.elapsed() < MINUTE);
