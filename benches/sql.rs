@@ -1,7 +1,8 @@
 //! What the SQL stores cost beside the database's own statements: `cargo bench
 //! -p benches --features sql --bench sql`.
 //!
-//! PostgreSQL is the one that `DATABASE_URL` names; SQLite is a file in a temporary folder. A first
+//! PostgreSQL is the one that `DATABASE_URL` names, and `POOLER_URL` names a PgBouncer before it, if
+//! there is one; SQLite is a file in a temporary folder. A first
 //! write (a claim and its completion) stands beside one plain `INSERT` of a row of the same size, a
 //! replay beside one `SELECT` by the primary key, each through a pool of the same driver with the
 //! same settings. The two take turns in short rounds, since a machine is not equally fast all the
@@ -27,7 +28,7 @@ async fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    println!("store       body   in flight   step          store      plain      ratio");
+    println!("store        body   in flight   step          store      plain      ratio");
     match std::env::var("DATABASE_URL") {
         Ok(url) => postgres(&url).await,
         Err(_) => println!("PostgreSQL is left out: set DATABASE_URL"),
@@ -51,9 +52,26 @@ async fn postgres(url: &str) {
     let table =
         "CREATE TABLE idempotency_bench_plain (key bytea PRIMARY KEY, entry bytea NOT NULL)";
     sqlx::raw_sql(table).execute(&plain).await.unwrap();
-    compare("postgres", &store, &Plain::Postgres(plain.clone())).await;
+    let statements = Plain::Postgres(plain.clone());
+    compare("postgres", &store, &statements).await;
+    let simple = store.clone().simple_protocol(true);
+    compare("pg simple", &simple, &statements).await;
+    match std::env::var("POOLER_URL") {
+        Ok(url) => pooler(&url, &statements).await,
+        Err(_) => println!("PgBouncer is left out: set POOLER_URL"),
+    }
     let drop = "DROP TABLE idempotency_bench, idempotency_bench_plain";
     sqlx::raw_sql(drop).execute(&plain).await.unwrap();
+}
+
+/// The plain statements do not go through the pooler, so that a ratio has the pooler's cost in it.
+async fn pooler(url: &str, plain: &Plain) {
+    let store = PostgresStore::connect(url).await.unwrap();
+    let store = store.table("idempotency_bench");
+    if store.check().await.is_ok() {
+        compare("pgbouncer", &store, plain).await;
+    }
+    compare("pgb simple", &store.simple_protocol(true), plain).await;
 }
 
 async fn sqlite() {
@@ -136,7 +154,7 @@ async fn compare<S: Store + Clone>(name: &str, store: &S, plain: &Plain) {
                 ("replay", medians[2], medians[3]),
             ] {
                 println!(
-                    "{name:<9} {body:>6}   {in_flight:>9}   {step:<11} {:>7.1}µs  {:>7.1}µs   {:>6.2}",
+                    "{name:<10} {body:>6}   {in_flight:>9}   {step:<11} {:>7.1}µs  {:>7.1}µs   {:>6.2}",
                     of_store.as_secs_f64() * 1e6,
                     of_plain.as_secs_f64() * 1e6,
                     of_store.as_secs_f64() / of_plain.as_secs_f64()

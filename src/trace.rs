@@ -28,6 +28,23 @@ pub(crate) fn no_caller() {
     }
 }
 
+/// A server did not know a prepared statement, or knew it as another. Logged once a process.
+#[cfg(feature = "postgres")]
+pub(crate) fn statements_mixed_up(error: &sqlx::Error) {
+    #[cfg(feature = "tracing")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::error!(target: TARGET,
+                error = error as &(dyn std::error::Error + 'static),
+                "prepared statements are mixed up between the idempotency store and PostgreSQL: if \
+                 a pooler is on the way, see PostgresStore for its settings; the statement did \
+                 nothing (logged once)"
+            );
+        });
+    }
+}
+
 /// A step of the store failed, and the one before had not.
 pub(crate) fn outage_began(step: &'static str, key: &RecordKey, error: &StoreError) {
     #[cfg(feature = "tracing")]

@@ -23,21 +23,24 @@ find_programs() {
   postgres=$(command -v postgres || true)
 }
 
-is_there() { [ -n "$redis" ] && [ -n "$redis_cli" ] && [ -n "$postgres" ] && command -v pgrep >/dev/null; }
+is_there() {
+  [ -n "$redis" ] && [ -n "$redis_cli" ] && [ -n "$postgres" ] && command -v pgrep >/dev/null &&
+    { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null; }
+}
 
 install() {
   local as_root=()
   if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2>/dev/null; then
-      say "first run: sudo apt-get install redis-server postgresql procps"
+      say "first run: sudo apt-get install redis-server postgresql pgbouncer procps"
       exit 1
     fi
     as_root=(sudo -n)
   fi
-  say "installing redis-server and postgresql"
+  say "installing redis-server, postgresql and pgbouncer"
   "${as_root[@]}" apt-get update -q >&2
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends redis-server postgresql procps >&2
+    apt-get install -y -q --no-install-recommends redis-server postgresql pgbouncer procps >&2
 }
 
 find_programs

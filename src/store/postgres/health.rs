@@ -5,21 +5,25 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use sqlx::postgres::PgConnectOptions;
-use sqlx::{ConnectOptions, Connection, PgPool};
+use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection, Row};
 use tokio::runtime::Handle;
 use tokio::time::{sleep, timeout};
 
+use super::abandoned::Abandoned;
+use super::source::Source;
+use super::statement::MARK;
+
 /// What is known of the server.
 ///
-/// A request that met an error or stopped waiting makes the server suspect. One task then tries to
-/// connect, and if that does not succeed soon, the server counts as down until it does.
+/// A request that met an error or stopped waiting makes the server suspect. One task then asks it on
+/// a connection of its own, and if it does not answer soon, the server counts as down until it does.
 ///
-/// Without this, an outage would be slow to end: requests would queue for the pool in order, and
+/// Without this, an outage would be slow to end: requests would queue for connections in order, and
 /// each would begin to connect only when its own time is nearly up, and give that up as well.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Health {
     down: AtomicBool,
-    probed: AtomicBool,
+    watched: AtomicBool,
 }
 
 impl Health {
@@ -28,52 +32,94 @@ impl Health {
     }
 
     /// Makes sure that a task looks at the server.
-    pub(super) fn suspect(self: &Arc<Self>, pool: &PgPool) {
-        if self.probed.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(probe(Arc::downgrade(self), pool.clone()))),
-            Err(_) => self.probed.store(false, Ordering::Release),
+    pub(super) fn suspect(
+        self: &Arc<Self>,
+        runtime: &Handle,
+        source: &Arc<Source>,
+        abandoned: &Arc<Abandoned>,
+    ) {
+        if !self.watched.swap(true, Ordering::AcqRel) {
+            let (health, abandoned) = (Arc::downgrade(self), Arc::clone(abandoned));
+            runtime.spawn(watch(health, Arc::downgrade(source), abandoned));
         }
     }
 }
 
-/// Tries to connect until that succeeds, or the store is gone.
-async fn probe(health: Weak<Health>, pool: PgPool) {
+/// Asks the server until it answers and no step goes on in the background, or the store is gone.
+async fn watch(health: Weak<Health>, source: Weak<Source>, abandoned: Arc<Abandoned>) {
     let mut limit = SOON;
-    while !pool.is_closed() {
-        let answers = answers(&pool.connect_options(), limit).await;
+    let mut connection = None;
+    loop {
+        let Some(how) = how(&source) else {
+            return;
+        };
+        let answer = timeout(limit, ask(&mut connection, &how)).await;
         let Some(health) = health.upgrade() else {
             return;
         };
-        health.down.store(!answers, Ordering::Release);
-        if answers {
-            break;
+        let was_down = health.down.load(Ordering::Acquire);
+        if let Ok(Some(is_at_some)) = answer {
+            health.down.store(false, Ordering::Release);
+            abandoned.end(is_at_some, was_down);
+            if abandoned.count() == 0 {
+                break;
+            }
+            drop(health);
+            sleep(LOOK).await;
+        } else {
+            connection = None;
+            health.down.store(true, Ordering::Release);
+            drop(health);
+            limit = (limit * 2).min(LONG);
+            sleep(PAUSE).await;
         }
-        drop(health);
-        limit = (limit * 2).min(LONG);
-        sleep(PAUSE).await;
     }
-    // A server that accepts connections and fails requests is not probed all the time.
+    if let Some(connection) = connection {
+        let _ = timeout(SOON, sqlx::Connection::close(connection)).await;
+    }
+    // A server that accepts connections and fails requests is not asked all the time.
     sleep(PAUSE).await;
     if let Some(health) = health.upgrade() {
-        health.probed.store(false, Ordering::Release);
+        health.watched.store(false, Ordering::Release);
     }
 }
 
-/// Returns whether the server accepts a connection within a time.
-async fn answers(options: &PgConnectOptions, limit: Duration) -> bool {
-    match timeout(limit, options.connect()).await {
-        Ok(Ok(connection)) => {
-            let _ = timeout(limit, connection.close()).await;
-            true
-        }
+/// Returns how to connect, unless the store is gone.
+fn how(source: &Weak<Source>) -> Option<PgConnectOptions> {
+    let source = source.upgrade()?;
+    (!source.is_closed()).then(|| source.how())
+}
+
+/// Returns whether the server is at steps that take long, or nothing if it does not answer.
+async fn ask(connection: &mut Option<PgConnection>, how: &PgConnectOptions) -> Option<bool> {
+    let asked = async {
+        let connection = match connection {
+            Some(connection) => connection,
+            None => connection.insert(how.connect().await?),
+        };
+        let sql = AssertSqlSafe(IS_AT_SOME.replace("MARK", MARK));
+        let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
+        row.try_get(0)
+    };
+    match asked.await {
+        Ok(is_at_some) => Some(is_at_some),
         // Any other error is an answer, too: perhaps there is no room for another connection.
-        Ok(Err(sqlx::Error::Database(error))) => error.code().as_deref() != Some(STARTING),
-        Ok(Err(_)) | Err(_) => false,
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() != Some(STARTING) => {
+            *connection = None;
+            Some(true)
+        }
+        Err(_) => None,
     }
 }
+
+/// Whether a session of this role runs a statement of a store for longer than a step takes. Whose
+/// store that is can't be seen, and behind a pooler nobody knows which session is whose.
+const IS_AT_SOME: &str = "
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity WHERE usename = current_user
+    AND (state = 'disabled' OR state = 'active' AND query LIKE 'MARK%'
+        AND query_start NOT BETWEEN clock_timestamp() - interval '500 ms' AND clock_timestamp())
+)";
 
 /// cannot_connect_now: the server is starting up or shutting down.
 const STARTING: &str = "57P03";
@@ -85,3 +131,6 @@ const SOON: Duration = Duration::from_millis(250);
 const LONG: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The pause between two looks at steps that go on in the background.
+const LOOK: Duration = Duration::from_millis(250);

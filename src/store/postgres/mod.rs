@@ -1,8 +1,13 @@
 //! The store in a PostgreSQL database.
 
+mod abandoned;
+mod check;
 mod error;
 mod health;
+mod migrate;
 mod pool;
+mod source;
+mod statement;
 mod statements;
 
 use std::convert::Infallible;
@@ -11,13 +16,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
-use sqlx::postgres::PgArguments;
-use sqlx::query::Query;
-use sqlx::{Postgres, Row};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
+use sqlx::{PgPool, Row};
 
-use self::error::{is_lost_race, store_error};
-use self::pool::Pool;
+use self::error::{is_lost_race, is_not_run, refuses_writes, store_error};
+use self::pool::{Failed, Pool};
+use self::statement::{Protocol, Statement, Value};
 use self::statements::Statements;
 use super::sql::{self, Clean, MAX_ROUNDS, Table};
 use super::wire::codec::{claim_prefix, encode_claim, encode_record};
@@ -47,23 +51,40 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// [`PostgresStore::cleaner`] in the application, or call [`PostgresStore::clean`] from a job.
 /// Several instances share the work: each skips the rows that another is removing.
 ///
-/// # Connection
+/// # Connections
 ///
-/// A request that stops waiting for its answer closes the connection. If the server then accepts no
-/// new one, it counts as down: the store fails at once with [`StoreErrorKind::Unavailable`], and
-/// the layer runs requests unprotected. Meanwhile a task keeps trying to connect, and ends this
-/// when the server is back.
+/// The store has at most ten connections of its own: nine for steps, and one that looks at the server
+/// while the others wait for it. [`PostgresStore::new`] makes them as the options of a given pool
+/// say, and as many as that one may have. [`PostgresStore::sharing`] uses those of the application
+/// instead, and says what that costs. A connection is pinged before its use only if it was idle for
+/// a second.
 ///
-/// [`PostgresStore::connect`] makes a pool of ten connections. A connection is pinged before its
-/// use only if it was idle for a second.
+/// There are never more connections than that, whatever hangs. A step whose request has stopped
+/// waiting goes on in the background and keeps its connection until the server answers. When all
+/// connections are taken in this way, or the server accepts no new one, the store fails at once with
+/// [`StoreErrorKind::Unavailable`], and the layer runs requests unprotected, until the server
+/// answers again. A connection that is dead without a word is replaced when the server is at no
+/// step any more that takes half a second.
 ///
-/// [`PostgresStore::new`] uses the application's pool, with its settings. By default sqlx pings a
-/// connection before each use (`test_before_acquire`), so every step takes two round trips.
-/// Requests wait for a connection for at most the layer's `store_timeout`, and then run
-/// unprotected: if handlers hold connections of the same pool for long, give the store a pool of
-/// its own. For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`. A proxy that
-/// pools transactions must support prepared statements (PgBouncer does from 1.21), or they must be
-/// turned off (`statement_cache_capacity(0)`).
+/// A connection whose server takes no writes any more (a standby after a failover) or shuts down is
+/// closed, and the step is tried once more on a new one. Where no server takes writes, because it is
+/// read-only or its disk is full, what is kept is still replayed and what runs is still refused.
+///
+/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`.
+///
+/// # Poolers
+///
+/// A pooler that pools sessions needs no settings. PgBouncer that pools transactions must be 1.21 or
+/// newer, with `max_prepared_statements` above 0 (its default is 200 from 1.24 on, and 0 before) and
+/// `ignore_startup_parameters = extra_float_digits`. Leave sqlx's statement cache on: with
+/// `statement_cache_capacity(0)` it gives each use of a statement a name of its own, and never
+/// frees one.
+///
+/// For poolers that know no prepared statements, call [`PostgresStore::simple_protocol`].
+///
+/// Where prepared statements are mixed up all the same, no wrong one acts: each carries a number
+/// that the server compares. It fails with [`StoreErrorKind::Misconfigured`] instead, the first one
+/// is logged, and [`PostgresStore::check`] finds it when the application starts.
 ///
 /// # What an operator must know
 ///
@@ -71,6 +92,16 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// response was seen survives a crash of the server. With `synchronous_commit = off`, a crash loses
 /// the steps of about the last half second. A failover to an asynchronous replica loses what the
 /// replica had not received.
+///
+/// The server's clock ends leases and ttls. If it is set forward by more than a lease while a handler
+/// runs, a retry runs, too; if it is set back, keys stay claimed or kept for that much longer.
+///
+/// Two servers that both take writes (active-active replication) do not protect: each claims a key
+/// by itself. Send all steps to one of them.
+///
+/// With [`PostgresStore::sharing`], a connection that the application leaves inside a transaction
+/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and hold
+/// locks until it ends.
 ///
 /// After the loss of a record, a retry runs again. After the loss of a claim, a retry that comes
 /// while the first request still runs is not refused, but runs too.
@@ -96,6 +127,7 @@ pub struct PostgresStore {
     pool: Pool,
     table: Table,
     statements: Arc<Statements>,
+    protocol: Protocol,
     compression: Compression,
 }
 
@@ -108,8 +140,9 @@ impl PostgresStore {
     /// connection. An application that must start without its database calls
     /// [`PostgresStore::connect_lazy`].
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
-        let pool = pool::options().connect(url).await.map_err(store_error)?;
-        Ok(Self::new(pool))
+        let store = Self::connect_lazy(url)?;
+        store.pool.connect().await.map_err(store_error)?;
+        Ok(store)
     }
 
     /// Connects to a database when the first request comes.
@@ -117,25 +150,70 @@ impl PostgresStore {
     /// # Errors
     ///
     /// If the URL is not valid.
-    ///
-    /// # Panics
-    ///
-    /// Panics outside a tokio runtime.
     pub fn connect_lazy(url: &str) -> Result<Self, StoreError> {
-        let pool = pool::options().connect_lazy(url).map_err(store_error)?;
-        Ok(Self::new(pool))
+        let how: PgConnectOptions = url.parse().map_err(store_error)?;
+        Ok(Self::with(Pool::own(PgPoolOptions::new(), how)))
     }
 
-    /// Uses a pool that the application already has.
+    /// Makes connections of the store's own, as the options of a pool say: as many as that pool may
+    /// have, but at least three and at most ten.
+    ///
+    /// The pool itself is not used, so it does not matter how long handlers hold its connections.
+    /// Its hook `after_connect` is run on each connection, and no other hook is. See [`PostgresStore::sharing`] for more connections, or
+    /// for none of the store's own.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "a pool is given away as to `sharing`"
+    )]
     pub fn new(pool: PgPool) -> Self {
+        let options = pool.options().clone();
+        let number = options.get_max_connections().min(MAX_CONNECTIONS);
+        let how = PgConnectOptions::clone(&pool.connect_options());
+        Self::with(Pool::own(options.max_connections(number), how))
+    }
+
+    /// Uses the connections of a pool that the application uses, too.
+    ///
+    /// This saves connections, and costs protection when they are scarce: a request waits for one
+    /// no longer than the layer's `store_timeout`, and then runs unprotected. Where handlers hold
+    /// all connections of the pool, so does every duplicate of a running request. By default the
+    /// pool also pings a connection before each use (`test_before_acquire`), and always after it,
+    /// so a step takes two or three round trips instead of one.
+    ///
+    /// While the server does not answer, the store makes one connection more than the pool may
+    /// have, to look at it.
+    pub fn sharing(pool: PgPool) -> Self {
+        Self::with(Pool::shared(pool))
+    }
+
+    fn with(pool: Pool) -> Self {
         let table = Table::default();
         let statements = Arc::new(Statements::new(&table));
         Self {
-            pool: Pool::new(pool),
+            pool,
             table,
             statements,
+            protocol: Protocol::Prepared,
             compression: Compression::default(),
         }
+    }
+
+    /// Sets whether statements go to the server as text, by the simple protocol. Default: `false`,
+    /// they are prepared.
+    ///
+    /// This is for poolers that know no prepared statements: PgBouncer before 1.21 or with
+    /// `max_prepared_statements = 0`, RDS Proxy, and Pgpool, when they pool transactions or
+    /// statements. Bytes are written into the text as hexadecimal digits and numbers as decimal
+    /// ones, and nothing else is. A step then takes more of the server's time, since each statement
+    /// is parsed and planned, and a record takes twice its bytes on the way.
+    #[must_use]
+    pub fn simple_protocol(mut self, simple: bool) -> Self {
+        self.protocol = if simple {
+            Protocol::Simple
+        } else {
+            Protocol::Prepared
+        };
+        self
     }
 
     /// Sets the schema that the table is in, which must exist. Default: the first one in the
@@ -169,9 +247,22 @@ impl PostgresStore {
 
     #[doc = include_str!("../docs/migrate.md")]
     pub async fn migrate(&self) -> Result<(), StoreError> {
-        let sql = self.statements.migrate.sql();
-        let migrated = sqlx::raw_sql(sql).execute(self.pool.plain()).await;
-        migrated.map(|_| ()).map_err(store_error)
+        migrate::migrate(&self.pool, &self.statements).await
+    }
+
+    /// Checks that the store can do its work, for the start of an application.
+    ///
+    /// It connects, looks at the table, the role's privileges and whether the server takes writes,
+    /// runs the steps of a request under a key of its own, which it removes, and finds out whether
+    /// a pooler on the way mixes up prepared statements. It uses two connections, or one where
+    /// there is only one.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the source says what, and
+    /// what would be right. Otherwise the kind of the failure.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        check::check(self).await
     }
 
     #[doc = include_str!("../docs/clean.md")]
@@ -184,19 +275,49 @@ impl PostgresStore {
         sql::clean_every(self.clone(), pause)
     }
 
-    /// Runs the step of an owner, and reports whether it was taken.
-    async fn step<'q>(
+    async fn run(
         &self,
-        query: impl Fn() -> Query<'q, Postgres, PgArguments>,
-    ) -> Result<Ownership, StoreError> {
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> Result<Option<PgRow>, Failed> {
+        self.pool.run(statement.bind(self.protocol, values)).await
+    }
+
+    /// Runs a step that may be run again, and so is after a lost race.
+    async fn step(
+        &self,
+        statement: &Statement,
+        values: &[Value<'_>],
+    ) -> Result<Option<PgRow>, StoreError> {
+        let mut may_reconnect = true;
         for _ in 0..MAX_ROUNDS {
-            match self.pool.run(query()).await {
-                Ok(changed) => return Ok(sql::ownership(u64::from(changed.is_some()))),
-                Err(error) if is_lost_race(&error) => {}
-                Err(error) => return Err(store_error(error)),
+            match self.run(statement, values).await {
+                Ok(row) => return Ok(row),
+                Err(failed) if is_lost_race(&failed.error) => {}
+                Err(failed)
+                    if may_reconnect && failed.may_be_stale && is_not_run(&failed.error) =>
+                {
+                    may_reconnect = false;
+                }
+                Err(failed) => return Err(store_error(failed.error)),
             }
         }
         Err(StoreErrorKind::Unavailable.into())
+    }
+
+    /// Looks for what is kept, at a server that takes no writes, and fails with this error if there
+    /// is nothing.
+    async fn find(
+        &self,
+        key: &RecordKey,
+        claim: &Claim,
+        error: sqlx::Error,
+    ) -> Result<Begin, StoreError> {
+        let key = Value::Bytes(key.as_bytes());
+        match self.run(&self.statements.find, &[key]).await {
+            Ok(Some(row)) => sql::begun(row.try_get(0).map_err(store_error)?, claim),
+            Ok(None) | Err(_) => Err(store_error(error)),
+        }
     }
 }
 
@@ -217,23 +338,26 @@ impl Store for PostgresStore {
         lease: Duration,
     ) -> Result<Begin, StoreError> {
         let entry = encode_claim(claim);
+        let values = [
+            Value::Bytes(key.as_bytes()),
+            Value::Bytes(&entry),
+            Value::Count(micros(lease)),
+        ];
         let mut may_reconnect = true;
         for _ in 0..MAX_ROUNDS {
-            let query = self.statements.begin.query();
-            let query = query
-                .bind(&key.as_bytes()[..])
-                .bind(&entry[..])
-                .bind(micros(lease));
-            match self.pool.run(query).await {
+            match self.run(&self.statements.begin, &values).await {
                 Ok(Some(row)) => return sql::begun(row.try_get(0).map_err(store_error)?, claim),
                 // Another request has claimed the key since this statement took its snapshot. The
                 // next statement sees that claim.
                 Ok(None) => {}
-                Err(error) if is_lost_race(&error) => {}
-                // The server was restarted since the connection was last used. If it had claimed
-                // the key, the next statement finds that.
-                Err(sqlx::Error::Io(_)) if may_reconnect => may_reconnect = false,
-                Err(error) => return Err(store_error(error)),
+                Err(failed) if is_lost_race(&failed.error) => {}
+                // The server was restarted since the connection was last used, or is another by
+                // now. If it had claimed the key, the next statement finds that.
+                Err(failed) if may_reconnect && failed.may_be_stale => may_reconnect = false,
+                Err(failed) if refuses_writes(&failed.error) => {
+                    return self.find(key, claim, failed.error).await;
+                }
+                Err(failed) => return Err(store_error(failed.error)),
             }
         }
         Err(StoreErrorKind::Unavailable.into())
@@ -246,17 +370,15 @@ impl Store for PostgresStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
         let entry = encode_record(record, self.compression);
-        let completed = || {
-            let query = self.statements.complete.query();
-            query
-                .bind(&key.as_bytes()[..])
-                .bind(&prefix[..])
-                .bind(&entry[..])
-                .bind(micros(ttl))
-        };
-        self.step(completed).await
+        let values = [
+            Value::Bytes(key.as_bytes()),
+            Value::Bytes(&claim_prefix(owner)),
+            Value::Bytes(&entry),
+            Value::Count(micros(ttl)),
+        ];
+        let row = self.step(&self.statements.complete, &values).await?;
+        Ok(sql::ownership(u64::from(row.is_some())))
     }
 
     async fn renew(
@@ -265,24 +387,22 @@ impl Store for PostgresStore {
         owner: Owner,
         lease: Duration,
     ) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
-        let renewed = || {
-            let query = self.statements.renew.query();
-            query
-                .bind(&key.as_bytes()[..])
-                .bind(&prefix[..])
-                .bind(micros(lease))
-        };
-        self.step(renewed).await
+        let values = [
+            Value::Bytes(key.as_bytes()),
+            Value::Bytes(&claim_prefix(owner)),
+            Value::Count(micros(lease)),
+        ];
+        let row = self.step(&self.statements.renew, &values).await?;
+        Ok(sql::ownership(u64::from(row.is_some())))
     }
 
     async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
-        let released = || {
-            let query = self.statements.release.query();
-            query.bind(&key.as_bytes()[..]).bind(&prefix[..])
-        };
-        self.step(released).await
+        let values = [
+            Value::Bytes(key.as_bytes()),
+            Value::Bytes(&claim_prefix(owner)),
+        ];
+        let row = self.step(&self.statements.release, &values).await?;
+        Ok(sql::ownership(u64::from(row.is_some())))
     }
 }
 
@@ -290,8 +410,8 @@ impl Clean for PostgresStore {
     const BATCH: u64 = 500;
 
     async fn clean_batch(&self) -> Result<u64, StoreError> {
-        let query = self.statements.clean.query().bind(Self::BATCH as i64);
-        let removed = self.pool.run(query).await.map_err(store_error)?;
+        let batch = Value::Count(Self::BATCH as i64);
+        let removed = self.step(&self.statements.clean, &[batch]).await?;
         let removed: i64 = match removed {
             Some(row) => row.try_get(0).map_err(store_error)?,
             None => 0,
@@ -303,3 +423,6 @@ impl Clean for PostgresStore {
 fn micros(duration: Duration) -> i64 {
     sql::count(duration, Duration::from_micros(1))
 }
+
+/// How many connections the store has of its own unless a pool says fewer.
+const MAX_CONNECTIONS: u32 = 10;

@@ -6,6 +6,8 @@ mod statement;
 use std::time::Duration;
 
 pub(super) use self::cleaner::{Clean, clean, clean_every};
+#[cfg(feature = "postgres")]
+pub(super) use self::statement::inserted;
 pub(super) use self::statement::{Statement, Table};
 use super::wire::codec::Entry;
 use super::{Begin, Claim, Ownership, StoreError, StoreErrorKind};
@@ -45,6 +47,7 @@ pub(super) fn store_error(
 ) -> StoreError {
     let kind = match &error {
         sqlx::Error::PoolTimedOut => StoreErrorKind::Timeout,
+        sqlx::Error::Configuration(_) => StoreErrorKind::Misconfigured,
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => StoreErrorKind::Corrupt,
         sqlx::Error::Database(error) => error
             .code()

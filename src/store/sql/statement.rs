@@ -3,8 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Database};
+use sqlx::AssertSqlSafe;
+#[cfg(feature = "sqlite")]
+use sqlx::{Database, query::Query};
 
 /// The name of a table, which may have a schema.
 ///
@@ -58,22 +59,33 @@ pub(crate) struct Statement(Arc<str>);
 impl Statement {
     /// Takes SQL that is written for the default name, and inserts the table's own.
     pub(crate) fn new(sql: &str, table: &Table) -> Self {
-        let index = format!("\"{}_expires\"", table.name);
-        let sql = sql
-            .replace("\"idempotency_expires\"", &index)
-            .replace("\"idempotency\"", &table.to_string());
-        Self(sql.into())
+        Self(inserted(sql, table).into())
     }
 
     /// Makes a query that the database prepares once for each connection.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn query<'q, DB: Database>(&self) -> Query<'q, DB, DB::Arguments> {
         sqlx::query(self.sql())
     }
 
+    /// Returns the SQL as a text of its own.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn text(&self) -> AssertSqlSafe<String> {
+        AssertSqlSafe(self.0.to_string())
+    }
+
     /// Returns the SQL. The only part that comes from outside is a checked name.
+    #[cfg(feature = "sqlite")]
     pub(crate) fn sql(&self) -> AssertSqlSafe<Arc<str>> {
         AssertSqlSafe(Arc::clone(&self.0))
     }
+}
+
+/// Inserts the table's own name into SQL that is written for the default one.
+pub(crate) fn inserted(sql: &str, table: &Table) -> String {
+    let index = format!("\"{}_expires\"", table.name);
+    sql.replace("\"idempotency_expires\"", &index)
+        .replace("\"idempotency\"", &table.to_string())
 }
 
 /// Takes a name that needs no escaping in any database.

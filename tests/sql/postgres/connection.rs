@@ -123,6 +123,40 @@ async fn a_connection_that_is_dead_without_a_word_is_given_up_with_its_request()
     must_start(begun.expect("a new connection"));
 }
 
+/// Handlers hold all connections of the application's pool.
+#[tokio::test]
+async fn a_store_made_of_a_pool_needs_none_of_its_connections_and_a_sharing_one_does() {
+    let test = "a_store_made_of_a_pool_needs_none_of_its_connections";
+    let Some(database) = Database::of(test).await else {
+        return;
+    };
+    let named = PgPoolOptions::new()
+        .max_connections(2)
+        .after_connect(|connection, _| {
+            let named = "SET application_name = 'named by a hook'";
+            Box::pin(async move { sqlx::raw_sql(named).execute(connection).await.map(drop) })
+        });
+    let pool = named.connect(database.url()).await.unwrap();
+    let (own, sharing) = (
+        PostgresStore::new(pool.clone()),
+        PostgresStore::sharing(pool.clone()),
+    );
+    own.migrate().await.unwrap();
+    let held = (pool.acquire().await.unwrap(), pool.acquire().await.unwrap());
+    must_start(own.begin(&key(1), &claim(), MINUTE).await);
+    let (first, by) = (key(1), claim());
+    let begun = sharing.begin(&first, &by, MINUTE);
+    assert!(timeout(Duration::from_millis(300), begun).await.is_err());
+    drop(held);
+    let begun = sharing.begin(&first, &by, MINUTE).await;
+    assert!(matches!(begun, Ok(Begin::InProgress(_))), "{begun:?}");
+    // Two of the pool, and those of the store.
+    let named = "SELECT FROM pg_stat_activity WHERE application_name = 'named by a hook'";
+    assert!(database.ask(named).await.len() > 2);
+    drop(own);
+    database.remove().await;
+}
+
 #[tokio::test]
 async fn a_lazy_store_starts_without_its_server_and_finds_it_later() {
     let [port] = process::free_ports();

@@ -13,6 +13,39 @@ pub(crate) struct Server(Daemon);
 impl Server {
     /// Starts a server, or says that the test is left out.
     pub(crate) fn start(test: &str) -> Option<Self> {
+        Self::start_with(test, |programs, data| {
+            let mut command = as_user(&[&programs("initdb"), "-D", data]);
+            command.extend(["-A", "trust", "-U", "postgres", "-N"].map(str::to_owned));
+            command
+        })
+    }
+
+    /// Starts a standby that follows this server, until it is promoted.
+    pub(crate) fn standby(&self, test: &str) -> Option<Self> {
+        let port = self.address().port().to_string();
+        Self::start_with(test, |programs, data| {
+            let mut command = as_user(&[&programs("pg_basebackup"), "-D", data]);
+            let of = [
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &port,
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+            ];
+            command.extend(of.map(str::to_owned));
+            command
+        })
+    }
+
+    /// Starts a server on the data that a command makes, which is given where the programs are.
+    fn start_with(
+        test: &str,
+        make: impl Fn(&dyn Fn(&str) -> String, &str) -> Vec<String>,
+    ) -> Option<Self> {
         let Some(programs) = programs() else {
             let install = "apt-get install postgresql procps, or run tests/run.sh";
             left_out::say(test, install);
@@ -21,19 +54,14 @@ impl Server {
         let [port] = process::free_ports();
         let mut daemon = Daemon::new("postgres", port);
         let folder = daemon.folder().to_str().unwrap().to_owned();
-        if is_root() {
-            run(Command::new("chown").arg("postgres").arg(&folder));
-        }
+        own(&folder);
         let data = format!("{folder}/data");
-        let command = |program: &str, arguments: &[&str]| {
-            let program = programs.join(program);
-            command(program.to_str().unwrap(), &data, arguments)
-        };
-        let init = command("initdb", &["-A", "trust", "-U", "postgres", "-N"]);
-        run(Command::new(&init[0]).args(&init[1..]));
+        let program = |name: &str| programs.join(name).to_str().unwrap().to_owned();
+        let made = make(&program, &data);
+        run(Command::new(&made[0]).args(&made[1..]));
         let port = port.to_string();
-        let settings = ["-p", &port, "-h", "127.0.0.1", "-k", &folder];
-        let server = command("postgres", &settings);
+        let mut server = as_user(&[&program("postgres"), "-D", &data]);
+        server.extend(["-p", &port, "-h", "127.0.0.1", "-k", &folder].map(str::to_owned));
         let is_ready = programs.join("pg_isready");
         daemon.start(server, move || {
             let asked = Command::new(&is_ready)
@@ -63,21 +91,27 @@ impl DerefMut for Server {
     }
 }
 
-/// Returns the command line of a program for this data. PostgreSQL refuses to run as root.
-fn command(program: &str, data: &str, arguments: &[&str]) -> Vec<String> {
-    let mut command = Vec::new();
+/// Returns a command line that is not run as root, which neither PostgreSQL nor PgBouncer accepts.
+pub(crate) fn as_user(command: &[&str]) -> Vec<String> {
+    let mut whole = Vec::new();
     if is_root() {
         // Keeps the process id, which `runuser` does not.
-        command.extend([
+        whole.extend([
             "setpriv",
             "--reuid=postgres",
             "--regid=postgres",
             "--clear-groups",
         ]);
     }
-    command.extend([program, "-D", data]);
-    command.extend(arguments);
-    command.into_iter().map(str::to_owned).collect()
+    whole.extend(command);
+    whole.into_iter().map(str::to_owned).collect()
+}
+
+/// Gives a file or a folder to the user of `as_user`.
+pub(crate) fn own(path: &str) {
+    if is_root() {
+        run(Command::new("chown").args(["-R", "postgres", path]));
+    }
 }
 
 /// Finds the folder of the server's programs, which Debian keeps out of `PATH`.
@@ -93,7 +127,7 @@ fn programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders = std::env::split_paths(&path).chain(debian);
     folders.find(|folder| {
-        ["initdb", "postgres", "pg_isready"]
+        ["initdb", "postgres", "pg_isready", "pg_basebackup"]
             .iter()
             .all(|p| folder.join(p).is_file())
     })

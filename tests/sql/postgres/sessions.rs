@@ -25,7 +25,7 @@ async fn sessions_of(database: &Database, isolation: &str) -> PostgresStore {
         .unwrap();
     let set = sqlx::query("SHOW transaction_isolation").fetch_one(&pool);
     assert_eq!(set.await.unwrap().get::<String, _>(0), isolation);
-    let store = PostgresStore::new(pool);
+    let store = PostgresStore::sharing(pool);
     store.migrate().await.unwrap();
     store
 }
