@@ -25,6 +25,7 @@ find_programs() {
 
 is_there() {
   [ -n "$redis" ] && [ -n "$redis_cli" ] && [ -n "$postgres" ] && command -v pgrep >/dev/null &&
+    command -v openssl >/dev/null &&
     { [ -x /usr/sbin/pgbouncer ] || command -v pgbouncer >/dev/null; }
 }
 
@@ -32,7 +33,7 @@ install() {
   local as_root=()
   if [ "$(id -u)" != 0 ]; then
     if ! sudo -n true 2>/dev/null; then
-      say "first run: sudo apt-get install redis-server postgresql pgbouncer procps"
+      say "first run: sudo apt-get install redis-server postgresql pgbouncer procps openssl"
       exit 1
     fi
     as_root=(sudo -n)
@@ -40,7 +41,7 @@ install() {
   say "installing redis-server, postgresql and pgbouncer"
   "${as_root[@]}" apt-get update -q >&2
   "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y -q --no-install-recommends redis-server postgresql pgbouncer procps >&2
+    apt-get install -y -q --no-install-recommends redis-server postgresql pgbouncer procps openssl >&2
 }
 
 find_programs
