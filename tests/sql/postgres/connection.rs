@@ -93,34 +93,61 @@ async fn requests_that_gave_up_leave_no_connection_occupied() {
     }
 }
 
-/// All connections of the application's pool are dead, and nothing says so: each is given up by one
-/// request that no longer waits, and then another is made.
+/// All connections are dead, and nothing says so: each is given up after a request that no longer
+/// waits, and then another is made. They may be the store's own, or the application's.
 #[tokio::test]
-async fn a_connection_that_is_dead_without_a_word_is_given_up_with_its_request() {
+async fn a_connection_that_is_dead_without_a_word_is_given_up_after_its_request() {
     const CONNECTIONS: u32 = 3;
     let test = "a_connection_that_is_dead_without_a_word_is_given_up";
     let Some(server) = Server::start(test) else {
         return;
     };
-    let hole = Hole::before(server.address()).await;
-    let url = format!("postgres://postgres@{}/postgres", hole.address());
-    let pool = PgPoolOptions::new()
-        .min_connections(CONNECTIONS)
-        .max_connections(CONNECTIONS)
-        .test_before_acquire(false);
-    let store = PostgresStore::new(pool.connect(&url).await.unwrap());
-    store.migrate().await.unwrap();
-    must_start(store.begin(&key(0), &claim(), MINUTE).await);
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    hole.swallow();
-    for n in 0..CONNECTIONS {
-        let (key, claim) = (key(100 + n), claim());
-        let begun = store.begin(&key, &claim, MINUTE);
-        let _ = timeout(Duration::from_millis(300), begun).await;
+    for (round, is_own) in [(0, true), (1, false)] {
+        let hole = Hole::before(server.address()).await;
+        let url = format!("postgres://postgres@{}/postgres", hole.address());
+        let pool = PgPoolOptions::new()
+            .min_connections(CONNECTIONS)
+            .max_connections(CONNECTIONS)
+            .test_before_acquire(false);
+        let pool = pool.connect(&url).await.unwrap();
+        let (store, steps) = if is_own {
+            (PostgresStore::new(pool), CONNECTIONS - 1)
+        } else {
+            (PostgresStore::sharing(pool), CONNECTIONS)
+        };
+        store.migrate().await.unwrap();
+        let first = round * 1000;
+        let mut requests = JoinSet::new();
+        for n in first..first + steps {
+            let store = store.clone();
+            requests.spawn(async move { store.begin(&key(n), &claim(), MINUTE).await });
+        }
+        requests.join_all().await.into_iter().for_each(must_start);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        hole.swallow();
+        for n in first + 100..first + 100 + steps {
+            let (key, claim) = (key(n), claim());
+            let begun = store.begin(&key, &claim, MINUTE);
+            let begun = timeout(Duration::from_millis(300), begun).await;
+            assert!(!matches!(begun, Ok(Ok(_))), "{begun:?}");
+        }
+        let start = Instant::now();
+        while store
+            .begin(&key(first + 200), &claim(), MINUTE)
+            .await
+            .is_err()
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "no new connection"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        println!(
+            "PostgreSQL, all connections dead without a word: replaced after {:?}",
+            start.elapsed()
+        );
     }
-    let (key, claim) = (key(1), claim());
-    let begun = timeout(Duration::from_secs(20), store.begin(&key, &claim, MINUTE)).await;
-    must_start(begun.expect("a new connection"));
 }
 
 /// Handlers hold all connections of the application's pool.
