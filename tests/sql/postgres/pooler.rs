@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use tower_idempotency::store::{Begin, Ownership, Record, RecordKey, Store, StoreErrorKind};
 use tower_idempotency::{PostgresStore, StoreError};
 
-use super::pgbouncer::{self, Pooler};
+use super::pgbouncer::{self, Pooler, Version};
 use super::server::Server;
 use crate::cluster_support::left_out;
 use crate::entry::{MINUTE, claim, key, must_start, record};
@@ -194,37 +194,56 @@ async fn a_statement_that_is_taken_for_another_tables_fails_and_writes_nothing()
     };
     let mut table = PgConnection::connect(&server.url()).await.unwrap();
     for version in &versions {
-        let pooler = Pooler::start(version, &server, 0, 2);
-        let mut stores = Vec::new();
-        for name in ["one", "other"] {
-            let direct = PostgresStore::connect(&server.url()).await.unwrap();
-            direct.table(name).migrate().await.unwrap();
-            stores.push(
-                PostgresStore::connect_lazy(&pooler.url())
-                    .unwrap()
-                    .table(name),
-            );
+        // Which session the pooler takes is its own affair, and so they do not meet each time.
+        let mut have_met = false;
+        for _ in 0..20 {
+            have_met |= statements_meet(version, &server, &mut table).await;
+            if have_met {
+                break;
+            }
         }
-        let first = hold(&pooler).await;
-        must_start(stores[0].begin(&key(1), &claim(), MINUTE).await);
-        let second = hold(&pooler).await;
-        first.close().await.unwrap();
-        must_start(stores[1].begin(&key(2), &claim(), MINUTE).await);
-
-        let begun = stores[0].begin(&key(3), &claim(), MINUTE).await;
-        let kind = begun.unwrap_err().kind();
-        assert_eq!(kind, StoreErrorKind::Misconfigured, "{}", version.name);
-        second.close().await.unwrap();
-        for (name, keys) in [("one", [key(1)]), ("other", [key(2)])] {
-            let sql = format!("SELECT key FROM {name}");
-            let found: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
-                .fetch_all(&mut table)
-                .await
-                .unwrap();
-            let keys = keys.map(|key| key.as_bytes().to_vec());
-            assert_eq!(found, keys, "{}, {name}", version.name);
-        }
-        let sql = "DROP TABLE one, other";
-        sqlx::raw_sql(sql).execute(&mut table).await.unwrap();
+        assert!(have_met, "{}", version.name);
     }
+}
+
+/// Lets statements of two tables meet under one name, which must fail; returns whether they did.
+/// Either way, each table has what was claimed in it, and nothing else.
+async fn statements_meet(version: &Version, server: &Server, table: &mut PgConnection) -> bool {
+    let pooler = Pooler::start(version, server, 0, 2);
+    let mut stores = Vec::new();
+    for name in ["one", "other"] {
+        let direct = PostgresStore::connect(&server.url()).await.unwrap();
+        direct.table(name).migrate().await.unwrap();
+        let store = PostgresStore::connect_lazy(&pooler.url()).unwrap();
+        stores.push(store.table(name));
+    }
+    let first = hold(&pooler).await;
+    must_start(stores[0].begin(&key(1), &claim(), MINUTE).await);
+    let second = hold(&pooler).await;
+    first.close().await.unwrap();
+    must_start(stores[1].begin(&key(2), &claim(), MINUTE).await);
+
+    let begun = stores[0].begin(&key(3), &claim(), MINUTE).await;
+    let have_met = begun.is_err();
+    let mut in_one = vec![key(1)];
+    match begun {
+        Ok(begun) => {
+            must_start(Ok(begun));
+            in_one.push(key(3));
+        }
+        Err(error) => assert_eq!(error.kind(), StoreErrorKind::Misconfigured),
+    }
+    second.close().await.unwrap();
+    for (name, keys) in [("one", in_one), ("other", vec![key(2)])] {
+        let sql = format!("SELECT key FROM {name} ORDER BY key");
+        let found: Vec<Vec<u8>> = sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(&mut *table)
+            .await
+            .unwrap();
+        let keys: Vec<_> = keys.iter().map(|key| key.as_bytes().to_vec()).collect();
+        assert_eq!(found, keys, "{}, {name}", version.name);
+    }
+    let sql = "DROP TABLE one, other";
+    sqlx::raw_sql(sql).execute(table).await.unwrap();
+    have_met
 }
