@@ -37,7 +37,7 @@ pub fn expected(input: &Input) -> Expected {
     let mut response = Response::new(());
     *response.status_mut() = input.status;
     *response.headers_mut() = input.response_headers.clone();
-    let upload_broke = input.reads_upload && input.upload.whole().is_broken;
+    let upload_broke = input.reads_upload && breaks(input);
     if upload_broke || !is_kept_by_default(&response.into_parts().0) {
         return Expected::Freed;
     }
@@ -56,6 +56,16 @@ pub fn expected(input: &Input) -> Expected {
             body: Some(body.data),
         }
     }
+}
+
+/// Whether the upload breaks: in an error, or before the length that only its header declares.
+fn breaks(input: &Input) -> bool {
+    let upload = input.upload.whole();
+    let length = input.headers.get("content-length");
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let is_declared = !input.upload.is_sized && !input.headers.contains_key("transfer-encoding");
+    let is_short = length.is_some_and(|length| (upload.data.len() as u64) < length);
+    upload.is_broken || is_declared && is_short
 }
 
 pub fn without_markers(headers: &HeaderMap) -> HeaderMap {
