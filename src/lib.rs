@@ -162,6 +162,7 @@ mod runtime;
 mod service;
 pub mod store;
 mod trace;
+mod transactional;
 
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::caller::CallerId;
@@ -186,6 +187,7 @@ pub use self::store::RedisStore;
 pub use self::store::SqliteStore;
 #[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
+pub use self::transactional::{Transactional, TransactionalError, TransactionalErrorKind};
 
 /// Has the tests compile the README's code.
 #[cfg(all(doctest, feature = "memory"))]

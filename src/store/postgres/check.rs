@@ -133,11 +133,7 @@ async fn find(store: &PostgresStore, connection: &mut PgConnection) -> Result<()
     let key = unused_key();
     let key = Value::Bytes(key.as_bytes());
     let statement = store.statements.find.bind(Protocol::Prepared, &[key]);
-    if let Bound::Prepared(sql, arguments) = statement {
-        let query = sqlx::query_with(sql, arguments);
-        query.fetch_all(connection).await?;
-    }
-    Ok(())
+    statement.fetch_all(connection).await.map(drop)
 }
 
 /// A key that nobody else has.
