@@ -8,6 +8,8 @@ use support::{cluster as cluster_support, entry};
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod transactional;
 
 /// What a process does that `cluster_support` has started.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -11,6 +11,8 @@
 mod answer;
 mod body;
 mod handler;
+#[cfg(feature = "log")]
+mod log;
 mod raw;
 mod request;
 mod script;
@@ -31,6 +33,8 @@ pub mod process;
 pub use self::answer::Answer;
 pub use self::body::{Broken, Frames, Piece, Read, Watch, read};
 pub use self::handler::{Failure, Handled, Handler, created, numbered, responding};
+#[cfg(feature = "log")]
+pub use self::log::Log;
 pub use self::raw::Raw;
 pub use self::request::{CREDENTIAL, keyed, request, send, write};
 pub use self::script::{Fault, Script};

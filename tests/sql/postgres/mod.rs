@@ -3,7 +3,7 @@
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
-mod database;
+pub(crate) mod database;
 mod failover;
 mod hang;
 mod hole;
@@ -12,7 +12,7 @@ mod pgbouncer;
 mod pooler;
 mod processes;
 mod refusals;
-mod server;
+pub(crate) mod server;
 mod sessions;
 mod start;
 mod table;

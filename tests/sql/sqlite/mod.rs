@@ -6,7 +6,7 @@ mod conformance;
 mod disk;
 mod durability;
 mod faults;
-mod file;
+pub(crate) mod file;
 mod full;
 mod ledger;
 mod processes;
