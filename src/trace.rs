@@ -124,6 +124,23 @@ pub(crate) fn committed_after_all(key: &RecordKey) {
     );
 }
 
+/// The rule does not keep a success that a handler wants to keep in its transaction. Logged once a
+/// process.
+pub(crate) fn success_not_kept(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(target: TARGET,
+                record = %key,
+                "a handler calls in_transaction with a success that is not kept, by its status or its \
+                 format: if it commits, a retry runs again; answer with JSON or the like, or set \
+                 IdempotencyLayer::keep_if (logged once)"
+            );
+        });
+    }
+}
+
 /// A handler kept a response twice.
 pub(crate) fn kept_twice(key: &RecordKey) {
     #[cfg(feature = "tracing")]

@@ -15,11 +15,9 @@ use crate::store::{Begin, Fingerprint, Ownership, Record, Store, StoreError};
 use crate::trace;
 
 impl<St: Store> Execution<St> {
-    /// Answers for a handler that has kept its response by this call, and says that it is done, or
-    /// has failed.
+    /// Answers for a handler that may have kept its response, and says that it is done, or has failed.
     pub(crate) async fn after_transaction<B2, E>(
         mut self,
-        call: u32,
         handled: Result<Response<B2>, E>,
     ) -> Result<Response<ResponseBody<B2>>, E>
     where
@@ -27,7 +25,7 @@ impl<St: Store> Execution<St> {
     {
         let handled = handled.map(Response::into_parts);
         let handled = match handled {
-            Ok((mut parts, body)) => match Mark::take(&mut parts, self.guard.lease().owner, call) {
+            Ok((mut parts, body)) => match Mark::take(&mut parts, self.guard.lease()) {
                 Some(mark) => {
                     self.check_in_background();
                     replay::remove_markers(&mut parts);

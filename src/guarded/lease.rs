@@ -115,7 +115,7 @@ impl<St: Store> Lease<St> {
         let mut pause = lease / 12;
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
-            if self.last_call().is_some() {
+            if self.may_be_written() {
                 // The record's row is locked, and with it the claim is the transaction's.
                 pause = lease / 3;
                 continue;
@@ -133,9 +133,11 @@ impl<St: Store> Lease<St> {
         pending().await
     }
 
-    /// Returns the last call by which the handler has kept its response, if it has.
-    pub(crate) fn last_call(&self) -> Option<u32> {
-        self.written.as_ref()?.last_call()
+    /// Returns whether the handler may have written the record in a transaction of its own.
+    pub(crate) fn may_be_written(&self) -> bool {
+        self.written
+            .as_ref()
+            .is_some_and(|written| written.may_be())
     }
 
     async fn renew(&self) -> Result<Ownership, StoreError> {

@@ -102,9 +102,9 @@ where
         let handled = execution.guard.during(response.as_mut()).await;
         // What it held to be ready is free before its response is kept.
         drop(response);
-        if let Some(call) = execution.guard.lease().last_call() {
+        if execution.guard.lease().may_be_written() {
             // Boxed, so that a response which the layer keeps is not the larger for it.
-            return Box::pin(execution.after_transaction(call, handled)).await;
+            return Box::pin(execution.after_transaction(handled)).await;
         }
         let (mut parts, body) = match handled {
             Ok(response) => response.into_parts(),

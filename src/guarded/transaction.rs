@@ -56,7 +56,12 @@ impl<St: TransactionalStore> Transaction<St> {
             Judgement::NotKept(NotKept::BrokenUpload) => {
                 return Err(TransactionalErrorKind::BrokenUpload.into());
             }
-            Judgement::NotKept(_) => return Ok(Response::from_parts(parts, body)),
+            Judgement::NotKept(why) => {
+                if why == NotKept::Rule && parts.status.is_success() {
+                    trace::success_not_kept(&self.lease.key);
+                }
+                return Ok(Response::from_parts(parts, body));
+            }
             Judgement::WithoutContent => (Some(Bytes::new()), body, None),
             Judgement::TooLong => (None, body, None),
             Judgement::OfSize(_) | Judgement::OfUnknownSize => {
@@ -76,13 +81,18 @@ impl<St: TransactionalStore> Transaction<St> {
         let Lease {
             setup, key, owner, ..
         } = &self.lease;
-        let call = self.written.next_call();
+        let call = self.written.begin();
         let kept = setup
             .store
             .complete_in(connection, key, *owner, &record, config.ttl);
-        match kept.await? {
+        let kept = kept.await;
+        if let Ok(Ownership::Held) = kept {
+            self.written.set_last(call);
+        }
+        self.written.end();
+        match kept? {
             Ownership::Held => {}
-            Ownership::Lost if self.written.last_call().is_some() => {
+            Ownership::Lost if self.written.last() > 0 => {
                 trace::kept_twice(key);
                 return Err(TransactionalErrorKind::AlreadyKept.into());
             }
@@ -91,7 +101,6 @@ impl<St: TransactionalStore> Transaction<St> {
                 return Err(TransactionalErrorKind::LeaseLost.into());
             }
         }
-        self.written.set(call);
         parts.extensions.insert(Mark {
             owner: *owner,
             call,
@@ -145,24 +154,35 @@ fn is_short(headers: &HeaderMap, data: &Bytes) -> bool {
 /// Whether, and by which call, a handler has kept its response by itself, as far as it says.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    calls: AtomicU32,
+    begun: AtomicU32,
+    /// How many calls are under way. One that is dropped stays so for good: its statement may have
+    /// arrived, and then belongs to what is committed.
+    pending: AtomicU32,
     last: AtomicU32,
 }
 
 impl Written {
-    /// Returns the last call that has kept a response, if any has.
-    pub(crate) fn last_call(&self) -> Option<u32> {
-        match self.last.load(Ordering::Acquire) {
-            0 => None,
-            call => Some(call),
-        }
+    /// Returns whether there may be a record in a transaction of the handler's.
+    pub(crate) fn may_be(&self) -> bool {
+        self.last() > 0 || self.pending.load(Ordering::Acquire) > 0
     }
 
-    fn next_call(&self) -> u32 {
-        self.calls.fetch_add(1, Ordering::Relaxed) + 1
+    /// Returns the last call that has kept a response, from 1; 0 if none has. No call that fails, or
+    /// whose transaction was rolled back, takes this back: one before it may have been committed.
+    pub(crate) fn last(&self) -> u32 {
+        self.last.load(Ordering::Acquire)
     }
 
-    fn set(&self, call: u32) {
+    fn begin(&self) -> u32 {
+        self.pending.fetch_add(1, Ordering::AcqRel);
+        self.begun.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    fn end(&self) {
+        self.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn set_last(&self, call: u32) {
         self.last.store(call, Ordering::Release);
     }
 }
@@ -180,8 +200,9 @@ pub(crate) struct Mark {
 
 impl Mark {
     /// Takes the mark of a response, if it is that of this claim's last call.
-    pub(crate) fn take(parts: &mut response::Parts, owner: Owner, call: u32) -> Option<Self> {
+    pub(crate) fn take<St>(parts: &mut response::Parts, lease: &Lease<St>) -> Option<Self> {
         let mark = parts.extensions.remove::<Self>()?;
-        (mark.owner == owner && mark.call == call).then_some(mark)
+        let last = lease.written.as_ref()?.last();
+        (mark.owner == lease.owner && mark.call == last).then_some(mark)
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
-use support::{Answer, Call, Failure, Fault, Log, soon};
+use support::{Answer, Call, Failure, Fault, Log, soon, until};
 use tower_idempotency::store::StoreErrorKind;
 use tower_idempotency::{NotKept, Outcome, TransactionalErrorKind};
 
@@ -18,6 +18,7 @@ super::on_each!(
     a_failure_after_a_commit_is_answered_with_the_kept_response,
     a_failure_after_a_rollback_goes_out_and_frees_the_key,
     a_commit_that_is_still_on_its_way_is_waited_for,
+    a_handler_that_gives_up_waiting_and_commits_is_answered_with_the_kept_response,
     a_panic_passes_and_what_is_true_stays,
     a_commit_that_is_refused_is_no_success,
     a_store_that_cant_say_is_answered_with_503_and_the_retry_finds_out,
@@ -162,6 +163,23 @@ async fn a_commit_that_is_still_on_its_way_is_waited_for<B: Bank>(bank: Arc<B>) 
         paid += 1;
         assert_eq!(bank.payments().await, paid, "{key}");
     }
+}
+
+async fn a_handler_that_gives_up_waiting_and_commits_is_answered_with_the_kept_response<B: Bank>(
+    bank: Arc<B>,
+) {
+    let app = App::new(&bank, |run: Run<B>| async move {
+        let mut tx = run.pay().await;
+        run.store.once(Call::Complete, Fault::HangAfter);
+        let keeping = run.try_to_keep_in(&mut tx, created(1));
+        let given_up = tokio::time::timeout(Duration::from_millis(200), keeping).await;
+        assert!(given_up.is_err());
+        B::commit(tx).await.unwrap();
+        Ok(respond(500, Body::from("too slow")))
+    });
+    app.send("key").await.unwrap().assert_replay("{\"run\":1}");
+    app.send("key").await.unwrap().assert_replay("{\"run\":1}");
+    assert_eq!((bank.payments().await, app.runs()), (1, 1));
 }
 
 async fn a_panic_passes_and_what_is_true_stays<B: Bank>(bank: Arc<B>) {
@@ -347,9 +365,7 @@ async fn until_released<B: Bank>(app: &App<B>, times: usize) {
         let calls = app.store.calls();
         calls.iter().filter(|call| **call == Call::Release).count() == times
     };
-    while !is_released() {
-        tokio::task::yield_now().await;
-    }
+    until(is_released).await;
     let detached = app.layer.detached();
     detached.wait(Duration::from_secs(20)).await.unwrap();
 }

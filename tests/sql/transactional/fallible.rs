@@ -59,6 +59,10 @@ impl<S> Fallible<S> {
                 Err(kind.into())
             }
             Some(Fault::Hang) => pending().await,
+            Some(Fault::HangAfter) => {
+                step.await?;
+                pending().await
+            }
             Some(other) => panic!("{other:?} is not for this store"),
         }
     }
@@ -115,7 +119,7 @@ impl<S: TransactionalStore> TransactionalStore for Fallible<S> {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
-        let kept = self.inner.complete_in(connection, key, owner, record, ttl);
-        kept.await
+        let step = self.inner.complete_in(connection, key, owner, record, ttl);
+        self.step(Call::Complete, step).await
     }
 }
