@@ -223,11 +223,14 @@ impl<St: Store> IdempotencyLayer<St> {
     /// Lets handlers keep their responses in transactions of their own. Default: they can't, and the
     /// layer keeps all responses.
     ///
-    /// Each request then has a [`Transactional<St>`](crate::Transactional) in its extensions, which has
-    /// an example. A handler that does not use it has its response kept as ever. Claims need not wait
-    /// for the disk then ([`Claim::is_durable`](crate::store::Claim::is_durable)): after a crash of the
-    /// database's server, a retry may run beside the first request, and only one of them can commit.
-    /// A response of a handler without a transaction is not protected against that.
+    /// Each request then has a [`Transactional<St>`](crate::Transactional) in its extensions;
+    /// [exactly once](crate::guide::exactly_once) has an example. A handler that does not use it has its
+    /// response kept as ever.
+    ///
+    /// Claims need not wait for the disk then
+    /// ([`Claim::is_durable`](crate::store::Claim::is_durable)): after a crash of the database's server, a
+    /// retry may run beside the first request, and only one of them can commit. A handler without a
+    /// transaction is not protected against that.
     pub fn transactional(mut self) -> Self
     where
         St: TransactionalStore,

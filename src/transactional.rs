@@ -24,68 +24,7 @@ use crate::store::TransactionalStore;
 /// [`IdempotencyLayer::transactional`](crate::IdempotencyLayer::transactional), protected or not. `St`
 /// is the type that was given to `IdempotencyLayer::new`.
 ///
-/// # Examples
-///
-/// An axum handler for PostgreSQL. With `SqliteStore` it is the same, but begins with
-/// `pool.begin_with("BEGIN IMMEDIATE")`, since SQLite refuses to write in a transaction that has read
-/// before somebody else wrote. The example `payments.rs` is a whole application.
-#[cfg_attr(feature = "postgres", doc = "```")]
-#[cfg_attr(not(feature = "postgres"), doc = "```ignore")]
-/// # use axum::{Extension, Json, extract::State, response::{IntoResponse, Response}};
-/// # use http::StatusCode;
-/// # use sqlx::{PgConnection, PgPool};
-/// use tower_idempotency::{PostgresStore, Transactional, TransactionalError};
-/// # struct Payment;
-/// # async fn charge(_: &mut PgConnection, _: Payment) -> Result<&'static str, sqlx::Error> { Ok("") }
-///
-/// async fn pay(
-///     Extension(keep): Extension<Transactional<PostgresStore>>,
-///     State(pool): State<PgPool>,
-///     payment: Payment,
-/// ) -> Result<Response, AppError> {
-///     let mut tx = pool.begin().await?;
-///     let receipt = charge(&mut tx, payment).await?;
-///     let response = (StatusCode::CREATED, Json(receipt)).into_response();
-///     // An error rolls the effects back, as `tx` is dropped.
-///     let response = keep.in_transaction(&mut tx, response).await?;
-///     tx.commit().await?;
-///     Ok(response)
-/// }
-///
-/// enum AppError {
-///     Database(sqlx::Error),
-///     NotKept(TransactionalError),
-/// }
-///
-/// impl IntoResponse for AppError {
-///     fn into_response(self) -> Response {
-///         match self {
-///             Self::Database(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-///             // 409 with `Retry-After`, or what else the error says.
-///             Self::NotKept(error) => error.into(),
-///         }
-///     }
-/// }
-/// # impl From<sqlx::Error> for AppError {
-/// #     fn from(error: sqlx::Error) -> Self { Self::Database(error) }
-/// # }
-/// # impl From<TransactionalError> for AppError {
-/// #     fn from(error: TransactionalError) -> Self { Self::NotKept(error) }
-/// # }
-/// ```
-///
-/// # Promises
-///
-/// - The effects are committed if and only if the record is, and at most once a key, for as long as
-///   the record is kept ([`ttl`](crate::IdempotencyLayer::ttl)).
-/// - A process that stopped for longer than its lease can't commit after another has taken over.
-/// - A handler that fails after [`in_transaction`](Self::in_transaction), by an error, a panic or
-///   another response, has its client answered by what is true: the kept response if the transaction
-///   was committed all the same, the failure if not, and 503 with `Retry-After` if the database can't
-///   say within [`store_timeout`](crate::IdempotencyLayer::store_timeout).
-///
-/// Not promised: effects outside of this database, such as an e-mail. Nor does it help a handler that
-/// commits in more than one transaction: only the one with the record is protected.
+/// [Exactly once](crate::guide::exactly_once) has an example, what is promised, and what is not.
 pub struct Transactional<St> {
     transaction: Option<Arc<Transaction<St>>>,
 }

@@ -1,15 +1,20 @@
 //! What is kept, and what is handed back.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
 use http::{Method, Request};
 use support::{Call, Fault};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{DoNotKeep, NotKept, Outcome, Unprotected};
+use tower_idempotency::{
+    DoNotKeep, IdempotencyLayer, NotKept, Outcome, RequestBody, SqliteStore, Transactional,
+    Unprotected,
+};
 
 use super::app::{App, Run, created, request, respond};
-use super::bank::Bank;
+use super::bank::{Bank, SqliteBank};
 
 super::on_each!(
     effects_and_record_are_committed_together,
@@ -165,4 +170,33 @@ async fn a_handler_may_try_again_after_a_rollback<B: Bank>(bank: Arc<B>) {
     app.send("key").await.unwrap().assert_run("second");
     app.send("key").await.unwrap().assert_replay("second");
     assert_eq!((bank.payments().await, app.runs()), (1, 1));
+}
+
+#[tokio::test]
+async fn the_transaction_of_an_outer_layer_holds_inside_an_inner_one() {
+    let bank = SqliteBank::open("").await.unwrap();
+    let bank = Arc::new(bank);
+    let layer = IdempotencyLayer::new(Arc::new(bank.store().clone())).transactional();
+    let handler = Arc::clone(&bank);
+    let service = service_fn(move |request: Request<_>| {
+        let bank = Arc::clone(&handler);
+        let extensions: &http::Extensions = request.extensions();
+        let keep = extensions.get::<Transactional<Arc<SqliteStore>>>();
+        let keep = keep.cloned().expect("in each request");
+        drop::<Request<RequestBody<RequestBody<Body>>>>(request);
+        async move {
+            assert!(keep.is_protected());
+            let mut tx = bank.begin().await.unwrap();
+            SqliteBank::pay(&mut tx, "key").await.unwrap();
+            let response = keep.in_transaction(&mut tx, created(1)).await.unwrap();
+            SqliteBank::commit(tx).await.unwrap();
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let service = layer.layer(layer.layer(service));
+    for outcome in [Outcome::Kept, Outcome::Replayed] {
+        let sent = service.clone().oneshot(request("key", Body::empty())).await;
+        assert_eq!(Outcome::of(sent.unwrap().extensions()), outcome);
+    }
+    assert_eq!((bank.payments().await, bank.entries().await), (1, 1));
 }
