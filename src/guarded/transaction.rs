@@ -65,13 +65,14 @@ impl<St: TransactionalStore> Transaction<St> {
             Judgement::WithoutContent => (Some(Bytes::new()), body, None),
             Judgement::TooLong => (None, body, None),
             Judgement::OfSize(_) | Judgement::OfUnknownSize => {
-                read_whole(&mut parts, body, config.max_response_bytes).await?
+                let read = read_whole(&mut parts, body, config.max_response_bytes).await;
+                // Known only now, if the body is made while the request is still read.
+                if self.origin.upload.is_broken() {
+                    return Err(TransactionalErrorKind::BrokenUpload.into());
+                }
+                read?
             }
         };
-        // Only now is it known, if the response was made while the request was still read.
-        if self.origin.upload.is_broken() {
-            return Err(TransactionalErrorKind::BrokenUpload.into());
-        }
         let record = replay::record(
             self.origin.fingerprint,
             parts.status,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use support::{Frames, Piece};
 use tower_idempotency::{Outcome, TransactionalErrorKind};
@@ -142,37 +141,46 @@ async fn a_body_that_breaks_rolls_back<B: Bank>(bank: Arc<B>) {
 }
 
 async fn an_upload_that_breaks_rolls_back<B: Bank>(bank: Arc<B>) {
-    let app = App::new(&bank, |run: Run<B>| async move {
-        let upload = run.body.lock().unwrap().take().unwrap();
-        let read = support::read(upload).await;
-        let mut tx = run.pay().await;
-        let response = respond(201, Body::from(format!("{} bytes", read.data.len())));
-        let kept = run.try_to_keep_in(&mut tx, response).await;
-        Ok(match kept {
-            Ok(response) => {
-                B::commit(tx).await.unwrap();
-                response
-            }
-            Err(error) => {
-                assert_eq!(error.kind(), TransactionalErrorKind::BrokenUpload);
-                error.into()
-            }
-        })
-    });
-    let uploads: [fn() -> Frames; 2] = [
-        || Frames::unknown(["01".into(), Piece::Break]),
-        // A tear that looks like an end.
-        || Frames::unknown(["01"]).that_promises(Some(5)),
-    ];
-    for upload in uploads {
-        let answer = app.send_request(request("key", Body::new(upload()))).await;
-        assert_eq!(answer.unwrap().status, StatusCode::BAD_REQUEST);
-        assert_eq!((bank.payments().await, bank.entries().await), (0, 0));
+    // Read before the response is made, or with it.
+    for echoes in [false, true] {
+        let app = App::new(&bank, move |run: Run<B>| async move {
+            let upload = run.body.lock().unwrap().take().unwrap();
+            let body = if echoes {
+                Body::new(upload)
+            } else {
+                Body::from(support::read(upload).await.data)
+            };
+            let mut tx = run.pay().await;
+            Ok(
+                match run.try_to_keep_in(&mut tx, respond(201, body)).await {
+                    Ok(response) => {
+                        B::commit(tx).await.unwrap();
+                        response
+                    }
+                    Err(error) => {
+                        assert_eq!(error.kind(), TransactionalErrorKind::BrokenUpload);
+                        error.into()
+                    }
+                },
+            )
+        });
+        let key = format!("{echoes}");
+        for upload in [
+            Frames::unknown(["01".into(), Piece::Break]),
+            // A tear that looks like an end.
+            Frames::unknown(["01"]).that_promises(Some(5)),
+        ] {
+            let answer = app.send_request(request(&key, Body::new(upload))).await;
+            assert_eq!(answer.unwrap().status, 400, "{key}");
+            let left = (bank.payments().await, bank.entries().await);
+            let whole = usize::from(echoes) as i64;
+            assert_eq!(left, (whole, whole), "{key}");
+        }
+        let whole = request(&key, Body::from("01234"));
+        let answer = app.send_request(whole).await.unwrap();
+        answer.assert_run("01234");
     }
-    let whole = request("key", Body::from(Bytes::from("01234")));
-    let answer = app.send_request(whole).await.unwrap();
-    answer.assert_run("5 bytes");
-    assert_eq!(bank.payments().await, 1);
+    assert_eq!(bank.payments().await, 2);
 }
 
 async fn a_rule_that_panics_rolls_back<B: Bank>(bank: Arc<B>) {
