@@ -23,4 +23,4 @@ pub mod store;
 
 #[cfg(feature = "conformance")]
 pub use crate::conformance;
-pub use crate::{daemon, left_out, process};
+pub use crate::{clock, daemon, left_out, process};
