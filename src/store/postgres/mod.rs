@@ -70,7 +70,11 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// closed, and the step is tried once more on a new one. Where no server takes writes, because it is
 /// read-only or its disk is full, what is kept is still replayed and what runs is still refused.
 ///
-/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`.
+/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls-ring-native-roots`, and add
+/// `?sslmode=verify-full` to the URL. What the system trusts is trusted, and what `sslrootcert` names
+/// as well. By the default, `prefer`, and by `require`, no certificate is looked at, and `prefer`
+/// falls back to a connection without TLS. A certificate that is not accepted, and a server without
+/// TLS, are of kind [`StoreErrorKind::Misconfigured`].
 ///
 /// # Poolers
 ///

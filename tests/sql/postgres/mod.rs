@@ -16,3 +16,4 @@ mod server;
 mod sessions;
 mod start;
 mod table;
+mod tls;

@@ -4,6 +4,9 @@ use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
 use std::process::Command;
 
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
 use crate::cluster_support::daemon::Daemon;
 use crate::cluster_support::{left_out, process};
 
@@ -74,6 +77,17 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.address())
+    }
+
+    /// Runs SQL past the store: statements that `;` parts, each in a transaction of its own.
+    pub(crate) async fn ask(&self, sql: &str) -> Vec<PgRow> {
+        let mut connection = PgConnection::connect(&self.url()).await.unwrap();
+        let mut rows = Vec::new();
+        for sql in sql.split(';') {
+            let sql = AssertSqlSafe(sql.to_owned());
+            rows = connection.fetch_all(sqlx::raw_sql(sql)).await.unwrap();
+        }
+        rows
     }
 }
 
