@@ -98,7 +98,8 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// replica had not received.
 ///
 /// The server's clock ends leases and ttls. If it is set forward by more than a lease while a handler
-/// runs, a retry runs, too; if it is set back, keys stay claimed or kept for that much longer.
+/// runs, a retry runs, too; if it is set back, the keys of processes that have died stay claimed, and
+/// records kept, for that much longer. So let it be slewed, not set.
 ///
 /// Two servers that both take writes (active-active replication) do not protect: each claims a key
 /// by itself. Send all steps to one of them.

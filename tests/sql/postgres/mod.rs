@@ -1,5 +1,6 @@
 //! `PostgresStore`.
 
+mod clock;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
