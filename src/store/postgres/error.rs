@@ -123,10 +123,15 @@ pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
 pub(super) fn is_not_run(error: &sqlx::Error) -> bool {
     match of_connection(error) {
         OfConnection::ReadOnly | OfConnection::Pooler => true,
-        // in_failed_sql_transaction.
-        OfConnection::Yes => code(error).as_deref() == Some("25P02"),
+        OfConnection::Yes => is_in_failed_transaction(error),
         OfConnection::No => false,
     }
+}
+
+/// Returns whether the connection is inside a transaction that another statement has spoilt.
+pub(super) fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
+    // in_failed_sql_transaction.
+    code(error).as_deref() == Some("25P02")
 }
 
 /// Returns whether a lock was not to be had in time.

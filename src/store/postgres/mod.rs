@@ -105,8 +105,10 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// by itself. Send all steps to one of them.
 ///
 /// With [`PostgresStore::sharing`], a connection that the application leaves inside a transaction
-/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and hold
-/// locks until it ends.
+/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and until it
+/// ends, nobody sees them, and whoever sends the same key waits for `store_timeout` and runs
+/// unprotected. If the transaction had failed already, the connection is closed instead.
+/// [`PostgresStore::check`] finds such a connection among the idle ones.
 ///
 /// After the loss of a record, a retry runs again. After the loss of a claim, a retry that comes
 /// while the first request still runs is not refused, but runs too.
@@ -260,7 +262,8 @@ impl PostgresStore {
     /// It connects, looks at the table, the role's privileges and whether the server takes writes,
     /// runs the steps of a request under a key of its own, which it removes, and finds out whether
     /// a pooler on the way mixes up prepared statements. It uses two connections, or one where
-    /// there is only one.
+    /// there is only one. It also looks whether an idle connection of a pool that it shares was left
+    /// inside a transaction.
     ///
     /// # Errors
     ///
