@@ -28,7 +28,9 @@ pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     if of_connection(&error) == OfConnection::Pooler {
         return StoreError::new(StoreErrorKind::Misconfigured, MixedUp(error));
     }
-    if is_of_tls(&error) {
+    // A column of another type: the driver reads any bytes as an entry.
+    let is_of_table = matches!(error, sqlx::Error::ColumnDecode { .. });
+    if is_of_table || is_of_tls(&error) {
         return StoreError::new(StoreErrorKind::Misconfigured, error);
     }
     sql::store_error(error, |code| match code {

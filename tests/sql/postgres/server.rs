@@ -1,7 +1,7 @@
 //! A PostgreSQL server of a test's own, which the test can hurt.
 
 use std::ops::{Deref, DerefMut};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use sqlx::postgres::PgRow;
@@ -30,6 +30,16 @@ impl Server {
         Some((new.run(|command| clock.of(&command)), clock))
     }
 
+    /// Starts a server whose write-ahead log is in a folder of its own, in files of one MiB.
+    pub(crate) fn with_log_in(test: &str, folder: &Path) -> Option<Self> {
+        let new = New::of(test)?;
+        own(folder.to_str().unwrap());
+        let log = folder.join("log");
+        let log = ["--wal-segsize", "1", "--waldir", log.to_str().unwrap()];
+        new.make("initdb", &[&INITDB[..], &log].concat());
+        Some(new.run(|command| command))
+    }
+
     /// Starts a standby that follows this server, until it is promoted.
     pub(crate) fn standby(&self, test: &str) -> Option<Self> {
         let new = New::of(test)?;
@@ -41,6 +51,13 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@{}/postgres", self.address())
+    }
+
+    /// Returns the server's process without those that it has started.
+    pub(crate) fn pid(&self) -> u32 {
+        let file = self.folder().join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).unwrap();
+        text.lines().next().unwrap().parse().unwrap()
     }
 
     /// Runs SQL past the store: statements that `;` parts, each in a transaction of its own.
@@ -88,7 +105,7 @@ impl New {
     }
 
     fn initdb(&self) {
-        self.make("initdb", &["-A", "trust", "-U", "postgres", "-N"]);
+        self.make("initdb", &INITDB);
     }
 
     /// Makes the data by a program.
@@ -145,6 +162,8 @@ impl DerefMut for Server {
         &mut self.0
     }
 }
+
+const INITDB: [&str; 5] = ["-A", "trust", "-U", "postgres", "-N"];
 
 /// Returns a command line that is not run as root, which neither PostgreSQL nor PgBouncer accepts.
 pub(crate) fn as_user(command: &[&str]) -> Vec<String> {
