@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::error::DatabaseError;
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::time::{Instant, sleep, timeout};
 use tower_idempotency::PostgresStore;
@@ -89,7 +90,7 @@ async fn a_server_that_takes_no_connection_serves_those_that_are_there() {
         assert!(start.elapsed() < MINUTE, "the server does not end");
     }
     let refused = PgConnection::connect(&server.url()).await.unwrap_err();
-    let code = refused.as_database_error().and_then(|error| error.code());
+    let code = refused.as_database_error().and_then(DatabaseError::code);
     assert_eq!(code.as_deref(), Some("57P03"), "{refused:?}");
     // Tried for some seconds, in which a server that starts would have started.
     let error = PostgresStore::connect(&server.url()).await.unwrap_err();
