@@ -21,6 +21,8 @@ mod server;
 mod store;
 mod wait;
 
+pub mod certificates;
+pub mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 #[cfg(feature = "conformance")]
