@@ -11,6 +11,7 @@
 mod answer;
 mod body;
 mod handler;
+mod random;
 mod raw;
 mod request;
 mod script;
@@ -31,6 +32,7 @@ pub mod process;
 pub use self::answer::Answer;
 pub use self::body::{Broken, Frames, Piece, Read, Watch, read};
 pub use self::handler::{Failure, Handled, Handler, created, numbered, responding};
+pub use self::random::Random;
 pub use self::raw::Raw;
 pub use self::request::{CREDENTIAL, keyed, request, send, write};
 pub use self::script::{Fault, Script};
