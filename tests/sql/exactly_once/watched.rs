@@ -11,6 +11,17 @@ use super::instance::say;
 /// A store of a process, whose parent hears of what went wrong.
 pub(crate) struct Watched<S>(pub(crate) S);
 
+/// Says that a claim has failed, or nobody has waited for it, unless it is known to be made.
+struct Unclaimed(bool);
+
+impl Drop for Unclaimed {
+    fn drop(&mut self) {
+        if self.0 {
+            say("unclaimed");
+        }
+    }
+}
+
 impl<S: Store> Store for Watched<S> {
     async fn begin(
         &self,
@@ -18,10 +29,9 @@ impl<S: Store> Store for Watched<S> {
         claim: &Claim,
         lease: Duration,
     ) -> Result<Begin, StoreError> {
+        let mut unclaimed = Unclaimed(true);
         let begun = self.0.begin(key, claim, lease).await;
-        if begun.is_err() {
-            say("unclaimed");
-        }
+        unclaimed.0 = begun.is_err();
         begun
     }
 
