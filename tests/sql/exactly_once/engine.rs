@@ -1,5 +1,6 @@
 //! The two databases, as far as they differ.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::time::Duration;
 
@@ -24,8 +25,14 @@ pub(crate) trait Engine: Database {
     /// Opens the store on connections of its own.
     fn store(url: &str) -> impl Future<Output = Self::Store> + Send;
 
+    /// Opens the store on the connections of an application, if it is meant for that.
+    fn sharing(pool: &Pool<Self>) -> Option<Self::Store>;
+
     /// Makes the store's table.
     fn migrate(store: &Self::Store) -> impl Future<Output = ()> + Send;
+
+    /// Removes what has ended, again and again.
+    fn cleaner(store: &Self::Store) -> impl Future<Output = Infallible> + Send + use<Self>;
 
     /// Runs SQL that answers with numbers.
     fn ask<const N: usize>(
@@ -54,8 +61,16 @@ impl Engine for sqlx::Postgres {
         Self::Store::connect_lazy(url).unwrap()
     }
 
+    fn sharing(pool: &Pool<Self>) -> Option<Self::Store> {
+        Some(Self::Store::sharing(pool.clone()))
+    }
+
     async fn migrate(store: &Self::Store) {
         store.migrate().await.unwrap();
+    }
+
+    fn cleaner(store: &Self::Store) -> impl Future<Output = Infallible> + Send + use<> {
+        store.cleaner(CLEANING)
     }
 
     async fn ask<const N: usize>(
@@ -100,8 +115,16 @@ impl Engine for sqlx::Sqlite {
         }
     }
 
+    fn sharing(_: &Pool<Self>) -> Option<Self::Store> {
+        None
+    }
+
     async fn migrate(store: &Self::Store) {
         store.migrate().await.unwrap();
+    }
+
+    fn cleaner(store: &Self::Store) -> impl Future<Output = Infallible> + Send + use<> {
+        store.cleaner(CLEANING)
     }
 
     async fn ask<const N: usize>(
@@ -132,6 +155,8 @@ where
     }
     Ok(numbers)
 }
+
+const CLEANING: Duration = Duration::from_millis(300);
 
 /// The name of the application's connections.
 #[cfg(feature = "postgres")]

@@ -28,19 +28,27 @@ pub(crate) async fn transfer<DB: Engine>(
     say("run");
     let random = bank.random.lock().unwrap().number();
     let mut random = Random::new(random, operation);
-    pause::<DB>(&mut random).await;
-    let mut tx = bank.pool.begin_with(DB::BEGIN).await?;
-    let entry = book::enter::<DB>(&mut tx, operation).await?;
-    pause::<DB>(&mut random).await;
-    book::transfer::<DB>(&mut tx, operation).await?;
-    let response = created(operation, entry);
-    let response = keep.in_transaction(&mut tx, response).await?;
-    pause::<DB>(&mut random).await;
     let plan = random.within(0..40);
-    if plan == 0 {
-        return Err(Failed::Planned);
-    }
-    tx.commit().await?;
+    let may_try_again = random.is_one_in(2);
+    let response = loop {
+        pause::<DB>(&mut random).await;
+        let mut tx = bank.pool.begin_with(DB::BEGIN).await?;
+        let entry = book::enter::<DB>(&mut tx, operation).await?;
+        pause::<DB>(&mut random).await;
+        book::transfer::<DB>(&mut tx, operation).await?;
+        let response = created(operation, entry);
+        let response = keep.in_transaction(&mut tx, response).await?;
+        pause::<DB>(&mut random).await;
+        if plan == 0 {
+            return Err(Failed::Planned);
+        }
+        match tx.commit().await {
+            Ok(()) => break response,
+            // Nobody knows whether it has taken place.
+            Err(_) if may_try_again => say("another transaction"),
+            Err(error) => return Err(error.into()),
+        }
+    };
     pause::<DB>(&mut random).await;
     match plan {
         1 => Err(Failed::Planned),

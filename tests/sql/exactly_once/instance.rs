@@ -152,12 +152,19 @@ pub(crate) fn main() {
 }
 
 async fn serve<DB: Engine>(url: &str, seed: u64) {
-    let layer = IdempotencyLayer::new(Watched(DB::store(url).await))
+    let pool = DB::pool(url);
+    let sharing = DB::sharing(&pool).filter(|_| seed % 4 == 0);
+    let store = match sharing {
+        Some(store) => store,
+        None => DB::store(url).await,
+    };
+    tokio::spawn(DB::cleaner(&store));
+    let layer = IdempotencyLayer::new(Watched(store))
         .transactional()
         .lease(LEASE)
         .store_timeout(STORE_TIMEOUT);
     let bank = Arc::new(Bank {
-        pool: DB::pool(url),
+        pool,
         random: Mutex::new(Random::new(seed, 0)),
     });
     let app = Router::new()

@@ -117,9 +117,10 @@ impl Run {
         let of = |word| self.words.count(word);
         println!(
             "{name}: {operations} operations, {} runs, {} of them unprotected at their start, {} \
-             fenced off; {} successes told",
+             that began another transaction, {} fenced off; {} successes told",
             of("run"),
             of("unclaimed"),
+            of("another transaction"),
             of("fenced"),
             successes.len(),
         );
