@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use sqlx::Connection;
+
 use super::engine::Engine;
 
 /// What an operation moves, which follows from its number.
@@ -25,8 +27,8 @@ impl Transfer {
     }
 }
 
-/// Makes the tables, with accounts that all have nothing.
-pub(crate) async fn open<DB: Engine>(connection: &mut DB::Connection) {
+/// Makes the tables, and that of the store. All accounts have nothing.
+pub(crate) async fn open<DB: Engine>(url: &str) {
     let counter = DB::COUNTER;
     let rows: Vec<_> = (0..ACCOUNTS).map(|id| format!("({id}, 0)")).collect();
     let sql = format!(
@@ -35,7 +37,10 @@ pub(crate) async fn open<DB: Engine>(connection: &mut DB::Connection) {
         INSERT INTO accounts VALUES {}",
         rows.join(", ")
     );
-    let _: Vec<[i64; 0]> = DB::ask(connection, sql).await.unwrap();
+    let pool = DB::pool(url);
+    let mut connection = pool.acquire().await.unwrap();
+    DB::ask::<0>(&mut connection, sql).await.unwrap();
+    DB::migrate(&DB::store(url).await).await;
 }
 
 /// Writes an entry into the ledger, and returns its number. No rule of the table keeps it from being
@@ -75,11 +80,16 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    pub(crate) async fn read<DB: Engine>(connection: &mut DB::Connection) -> Self {
-        let entries = DB::ask::<2>(connection, "SELECT id, operation FROM ledger".to_owned()).await;
+    pub(crate) async fn read<DB: Engine>(url: &str) -> Self {
+        let mut connection = DB::Connection::connect(url).await.unwrap();
+        let entries = DB::ask::<2>(
+            &mut connection,
+            "SELECT id, operation FROM ledger".to_owned(),
+        )
+        .await;
         let entries = entries.unwrap().into_iter();
         let sql = "SELECT balance FROM accounts ORDER BY id".to_owned();
-        let balances = DB::ask::<1>(connection, sql).await.unwrap();
+        let balances = DB::ask::<1>(&mut connection, sql).await.unwrap();
         Self {
             entries: entries.map(|[id, of]| (id, of as u64)).collect(),
             balances: balances.into_iter().flatten().collect(),

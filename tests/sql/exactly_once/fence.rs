@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::Connection;
-use support::{Answer, soon, until};
+use support::{Answer, PATIENCE, soon};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::book::{self, Book};
@@ -27,7 +27,7 @@ struct Case {
 
 /// With PostgreSQL, an entry keeps no other from writing, but a record does.
 #[cfg(feature = "postgres")]
-const POSTGRES: [Case; 7] = [
+static POSTGRES: [Case; 7] = [
     Case::new("before the transaction", true, true, Some(409)),
     Case::new("before the record", true, true, Some(409)),
     Case::new("before the record", true, false, None),
@@ -39,7 +39,7 @@ const POSTGRES: [Case; 7] = [
 
 /// With SQLite, whoever writes keeps all others from writing.
 #[cfg(feature = "sqlite")]
-const SQLITE: [Case; 7] = [
+static SQLITE: [Case; 7] = [
     Case::new("before the transaction", true, true, Some(409)),
     Case::new("before the record", false, true, Some(201)),
     Case::new("before the record", false, false, None),
@@ -65,40 +65,30 @@ impl Case {
     }
 }
 
-/// Goes through the cases, each an operation of its own.
-async fn go_through<DB: Engine>(url: &str, cases: &[Case]) {
-    let pool = DB::pool(url);
-    book::open::<DB>(&mut *pool.acquire().await.unwrap()).await;
-    pool.close().await;
-    DB::migrate(&DB::store(url).await).await;
-    let words = Words::default();
-    let other = Instance::start(url, 0, &words);
-    for (operation, case) in (0..).zip(cases) {
-        let happened = play(url, &other, &words, operation, case).await;
-        println!("stopped {}: {happened}", case.at);
+/// Plays all cases at once, each an operation of its own, at the database that is named for it.
+async fn play_all<DB: Engine>(cases: &'static [Case], url: impl Fn(usize) -> String) {
+    let mut playing = JoinSet::new();
+    for (n, case) in cases.iter().enumerate() {
+        let url = url(n);
+        playing.spawn(async move { play::<DB>(&url, n as u64, case).await });
     }
-    drop(other);
-    let mut connection = DB::Connection::connect(url).await.unwrap();
-    let book = Book::read::<DB>(&mut connection).await;
-    for (operation, case) in (0..).zip(cases) {
-        assert_eq!(book.times(operation), 1, "stopped {}", case.at);
-    }
+    playing.join_all().await;
 }
 
-/// Plays one case, and says what has happened.
-async fn play(url: &str, other: &Instance, others: &Words, operation: u64, case: &Case) -> String {
+/// Plays a case, and prints what has happened.
+async fn play<DB: Engine>(url: &str, operation: u64, case: &Case) {
     let at = case.at;
-    let words = Words::default();
-    let mut first = Instance::start(url, 0, &words);
+    let (words, others) = (Words::default(), Words::default());
+    let mut first = Instance::start(url, 1, &words);
+    let other = Instance::start(url, 1, &others);
     let (address, line) = (first.address(), format!("x-stand: {at}"));
     let asked = tokio::spawn(async move { ask(address, "entries", operation, &line).await });
-    until(|| words.count("stands") > 0).await;
+    eventually(|| words.count("stands") > 0).await;
     first.stop();
-    until(|| first.is_stopped()).await;
+    eventually(|| first.is_stopped()).await;
     // It finds this when it goes on.
     first.go();
     let start = Instant::now();
-    let runs = others.count("run");
     let retry = tokio::spawn(ask_until_answered(other.address(), operation));
     let retried = if case.is_taken_over {
         let retried = soon(retry).await.unwrap();
@@ -108,7 +98,7 @@ async fn play(url: &str, other: &Instance, others: &Words, operation: u64, case:
         Ok(retried)
     } else {
         // The lease is over, and the handler has run, as nothing keeps it from that.
-        until(|| others.count("run") > runs).await;
+        eventually(|| others.count("run") > 0).await;
         sleep(LEASE).await;
         assert!(!retry.is_finished(), "{at}: another has done it");
         Err(retry)
@@ -141,12 +131,25 @@ async fn play(url: &str, other: &Instance, others: &Words, operation: u64, case:
     let (_, last) = soon(ask_until_answered(other.address(), operation)).await;
     assert!(last.is_replay(), "{at}: {last:?}");
     assert_eq!(entry(operation, &last), Some(told), "{at}");
+    let book = Book::read::<DB>(url).await;
+    assert_eq!(book.times(operation), 1, "{at}");
     let end = if case.goes_on {
         "went on"
     } else {
         "was killed"
     };
-    format!("it {end}, its client got {status:?}; the other's got {tries:?} and 201")
+    println!(
+        "stopped {at}: it {end}, its client got {status:?}; the other's got {tries:?} and 201"
+    );
+}
+
+/// Waits for what another process does.
+async fn eventually(is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "this takes too long: it hangs");
+        sleep(Duration::from_millis(5)).await;
+    }
 }
 
 /// Asks until there is a success, and returns the statuses before it, each once in a row.
@@ -165,20 +168,25 @@ async fn ask_until_answered(address: SocketAddr, operation: u64) -> (Vec<u16>, A
 }
 
 #[cfg(feature = "postgres")]
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn with_postgres_a_process_that_was_stopped_can_not_commit_what_another_has_done() {
     use super::server::Server;
 
     let Some(server) = Server::start("a_process_that_was_stopped_can_not_commit") else {
         return;
     };
-    go_through::<sqlx::Postgres>(&server.url(), &POSTGRES).await;
+    let url = server.url();
+    book::open::<sqlx::Postgres>(&url).await;
+    play_all::<sqlx::Postgres>(&POSTGRES, |_| url.clone()).await;
 }
 
 #[cfg(feature = "sqlite")]
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn with_sqlite_a_process_that_was_stopped_can_not_commit_what_another_has_done() {
     let folder = tempfile::tempdir().unwrap();
-    let url = format!("sqlite:{}", folder.path().join("bank.db").display());
-    go_through::<sqlx::Sqlite>(&url, &SQLITE).await;
+    let url = |n| format!("sqlite:{}", folder.path().join(format!("{n}.db")).display());
+    for n in 0..SQLITE.len() {
+        book::open::<sqlx::Sqlite>(&url(n)).await;
+    }
+    play_all::<sqlx::Sqlite>(&SQLITE, url).await;
 }

@@ -135,19 +135,6 @@ impl Run {
     }
 }
 
-/// Makes the tables.
-async fn open<DB: Engine>(url: &str) {
-    let pool = DB::pool(url);
-    book::open::<DB>(&mut *pool.acquire().await.unwrap()).await;
-    DB::migrate(&DB::store(url).await).await;
-    pool.close().await;
-}
-
-async fn read<DB: Engine>(url: &str) -> Book {
-    let mut connection = DB::Connection::connect(url).await.unwrap();
-    Book::read::<DB>(&mut connection).await
-}
-
 #[cfg(feature = "postgres")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
 async fn with_postgres_each_operation_is_in_the_ledger_once_and_each_answer_is_its() {
@@ -161,7 +148,7 @@ async fn with_postgres_each_operation_is_in_the_ledger_once_and_each_answer_is_i
     };
     let mut run = Run::new("postgres");
     let url = server.url();
-    open::<Postgres>(&url).await;
+    book::open::<Postgres>(&url).await;
     let proxy = Proxy::before(server.address(), run.seed).await;
     let processes = run.processes(&proxy.url());
     let (operations, (), ()) = tokio::join!(
@@ -185,7 +172,7 @@ async fn with_postgres_each_operation_is_in_the_ledger_once_and_each_answer_is_i
         of(&cuts.late),
         of(&cuts.elsewhere),
     );
-    run.conclude(operations, &read::<Postgres>(&url).await, &cuts);
+    run.conclude(operations, &Book::read::<Postgres>(&url).await, &cuts);
 }
 
 /// Waits until what the killed processes have begun is over.
@@ -216,7 +203,7 @@ async fn with_sqlite_each_operation_is_in_the_ledger_once_and_each_answer_is_its
     let mut run = Run::new("sqlite");
     let folder = tempfile::tempdir().unwrap();
     let url = format!("sqlite:{}", folder.path().join("bank.db").display());
-    open::<Sqlite>(&url).await;
+    book::open::<Sqlite>(&url).await;
     let processes = run.processes(&url);
     let (operations, ()) = tokio::join!(
         run.operate(),
@@ -224,7 +211,11 @@ async fn with_sqlite_each_operation_is_in_the_ledger_once_and_each_answer_is_its
     );
     drop(processes);
     run.ask_again(&url, operations).await;
-    run.conclude(operations, &read::<Sqlite>(&url).await, "nothing to cut");
+    run.conclude(
+        operations,
+        &Book::read::<Sqlite>(&url).await,
+        "nothing to cut",
+    );
 }
 
 const CLIENTS: usize = 32;
