@@ -17,6 +17,7 @@ pub(crate) struct Seen {
     pub(crate) stops: AtomicUsize,
     pub(crate) killed_while_stopped: AtomicUsize,
     pub(crate) restarts: AtomicUsize,
+    pub(crate) server_stops: AtomicUsize,
     /// How often there was an answer of this status, outcome, and kind.
     answers: Mutex<BTreeMap<String, usize>>,
     /// The successes that clients were answered: which entry each operation is said to be.
@@ -50,7 +51,7 @@ impl Seen {
             "{name}:   {} tries, {} operations by two clients at once; the longest took {:.1?}\n\
              {name}:   no answer: {} clients left, {} connections broke, {} were refused\n\
              {name}:   {} kills, {} stops for longer than a lease, {} of them ended by a kill, \
-             {} kills of the server",
+             {} kills of the server, {} stops",
             of(&self.tries),
             of(&self.twins),
             self.longest.lock().unwrap(),
@@ -61,6 +62,7 @@ impl Seen {
             of(&self.stops),
             of(&self.killed_while_stopped),
             of(&self.restarts),
+            of(&self.server_stops),
         );
         let answers = self.answers.lock().unwrap();
         let answers = answers

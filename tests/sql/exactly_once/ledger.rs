@@ -116,8 +116,8 @@ impl Run {
         violations.extend(book.violations(operations));
         let of = |word| self.words.count(word);
         println!(
-            "{name}: {operations} operations, {} runs, {} of them unprotected at their start, {} \
-             that began another transaction, {} fenced off; {} successes told",
+            "{name}: {operations} operations, {} runs, {} claims that failed or that nobody waited for, \
+             {} runs with another transaction, {} fenced off; {} successes told",
             of("run"),
             of("unclaimed"),
             of("another transaction"),

@@ -79,7 +79,7 @@ pub(crate) async fn of_processes(processes: Arc<Processes>, client: Client) {
     tasks.join_all().await;
 }
 
-/// Kills the server and starts it again, until the time is over.
+/// Kills the server and starts it again, or lets it stand still, until the time is over.
 #[cfg(feature = "postgres")]
 pub(crate) async fn of_the_server(server: &mut Server, client: &Client) {
     let mut random = Random::new(!client.seed, u64::MAX);
@@ -87,6 +87,13 @@ pub(crate) async fn of_the_server(server: &mut Server, client: &Client) {
         sleep(Duration::from_millis(random.within(3_000..9_000))).await;
         if Instant::now() >= client.end {
             return;
+        }
+        if random.is_one_in(3) {
+            count(&client.seen.server_stops);
+            block_in_place(|| server.stop());
+            sleep(LEASE.mul_f64(random.within(1..150) as f64 / 100.0)).await;
+            block_in_place(|| server.resume());
+            continue;
         }
         count(&client.seen.restarts);
         block_in_place(|| server.kill());
