@@ -88,12 +88,11 @@ impl Run {
                     if operation >= operations {
                         return;
                     }
-                    let answer = ask(address, "transfers", operation, "").await.unwrap();
-                    match client::entry(operation, &answer) {
-                        Some(entry) if answer.is_replay() => {
-                            seen.successes.lock().unwrap().push((operation, entry));
-                        }
-                        _ => seen.violated(format!("at last, {operation} got {answer:?}")),
+                    let answer = ask(address, "transfers", operation, "").await;
+                    let replayed = answer.as_ref().ok().filter(|answer| answer.is_replay());
+                    match replayed.and_then(|answer| client::entry(operation, answer)) {
+                        Some(entry) => seen.successes.lock().unwrap().push((operation, entry)),
+                        None => seen.violated(format!("at last, {operation} got {answer:?}")),
                     }
                 }
             });
