@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use sqlx::Connection;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::book::{self, Book};
 use super::client::{self, Client, ask};
-use super::engine::Engine;
 use super::figures::Seen;
 use super::instance::{Instance, Words};
 use super::trouble::{self, Processes};
@@ -177,6 +175,10 @@ async fn with_postgres_each_operation_is_in_the_ledger_once_and_each_answer_is_i
 /// Waits until what the killed processes have begun is over.
 #[cfg(feature = "postgres")]
 async fn nobody_is_at_work(url: &str) {
+    use sqlx::Connection;
+
+    use super::engine::Engine;
+
     let start = Instant::now();
     let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
     loop {
