@@ -13,6 +13,7 @@ mod body;
 mod handler;
 #[cfg(feature = "log")]
 mod log;
+mod random;
 mod raw;
 mod request;
 mod script;
@@ -37,6 +38,7 @@ pub use self::body::{Broken, Frames, Piece, Read, Watch, read};
 pub use self::handler::{Failure, Handled, Handler, created, numbered, responding};
 #[cfg(feature = "log")]
 pub use self::log::Log;
+pub use self::random::Random;
 pub use self::raw::Raw;
 pub use self::request::{CREDENTIAL, keyed, request, send, write};
 pub use self::script::{Fault, Script};
