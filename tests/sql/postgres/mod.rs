@@ -16,3 +16,5 @@ mod server;
 mod sessions;
 mod start;
 mod table;
+#[cfg(feature = "conformance")]
+mod transactions;
