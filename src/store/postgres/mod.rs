@@ -122,6 +122,11 @@ use super::wire::compression::Compression;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Misconfigured`]: crate::store::StoreErrorKind::Misconfigured
+/// [`StoreErrorKind::Unavailable`]: crate::store::StoreErrorKind::Unavailable
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
@@ -259,7 +264,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the source says what, and
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the source says what, and
     /// what would be right. Otherwise the kind of the failure.
     pub async fn check(&self) -> Result<(), StoreError> {
         check::check(self).await

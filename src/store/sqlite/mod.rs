@@ -101,6 +101,10 @@ use super::wire::compression::Compression;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Full`]: crate::store::StoreErrorKind::Full
 #[derive(Clone)]
 pub struct SqliteStore {
     /// For all but records.
@@ -188,7 +192,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the error's
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the error's
     /// [`source`](std::error::Error::source) says what, and what would be right. Any other kind if
     /// the database fails.
     ///
