@@ -23,8 +23,7 @@ use super::{Owner, Ownership, Record, RecordKey, Store, StoreError};
 ///   crashes. A record is as durable as the transaction that it is kept in.
 ///
 /// So at most one of the transactions that keep a record under a key is committed, whatever becomes
-/// of the claims: that is what the layer builds on. The feature `conformance` has
-/// [tests](crate::transactional_conformance_tests) for it.
+/// of the claims: that is what the layer builds on. The feature `conformance` has tests for it.
 ///
 /// # A store of one's own
 ///
