@@ -25,10 +25,44 @@ use super::{Owner, Ownership, Record, RecordKey, Store, StoreError};
 /// So at most one of the transactions that keep a record under a key is committed, whatever becomes
 /// of the claims: that is what the layer builds on. The feature `conformance` has tests for it.
 ///
+/// # A store of one's own
+///
+/// This is the one step that such a store has beside those of [`Store`], here over a driver whose
+/// transactions borrow their connection. `tests/tokio-postgres` in the repository is the whole of such
+/// a store, with a handler that uses it.
+///
+/// ```ignore
+/// impl TransactionalStore for MyStore {
+///     type Connection<'c> = tokio_postgres::Transaction<'c>;
+///
+///     async fn complete_in(
+///         &self,
+///         // Written like this even where the type has no lifetime.
+///         transaction: &mut Self::Connection<'_>,
+///         key: &RecordKey,
+///         owner: Owner,
+///         record: &Record,
+///         ttl: Duration,
+///     ) -> Result<Ownership, StoreError> {
+///         // The statement of `complete`, which changes no row where it must not.
+///         let completed = transaction.execute(COMPLETE, &[/* … */]).await;
+///         match completed.map_err(store_error)? {
+///             0 => Ok(Ownership::Lost),
+///             _ => Ok(Ownership::Held),
+///         }
+///     }
+/// }
+/// ```
+///
+/// Its statements take the time of each statement and not of the transaction (in PostgreSQL,
+/// `statement_timestamp()` and not `now()`). Its own steps must not share a connection in turn: one
+/// that waits for a transaction would hold up those behind it.
+///
 /// [`IdempotencyLayer::transactional`]: crate::IdempotencyLayer::transactional
 /// [`Transactional`]: crate::Transactional
 pub trait TransactionalStore: Store {
-    /// What a transaction of the application is reached by, such as a connection that is inside one.
+    /// What a transaction of the application is reached by: the driver's transaction, or a connection
+    /// that is inside one. It may borrow, as a transaction often does from its connection.
     type Connection<'c>: Send;
 
     /// Keeps a record as [`Store::complete`] does, in the transaction that this connection is in.

@@ -28,7 +28,7 @@ use super::StoreError;
 use super::sql::{self, Table};
 use super::wire::compression::Compression;
 
-/// A [`Store`](super::Store) in a PostgreSQL database: shared by all processes that use it, and as durable as the
+/// A [`Store`](crate::store::Store) in a PostgreSQL database: shared by all processes that use it, and as durable as the
 /// database.
 ///
 /// Each step is one statement and takes one round trip: a replay is one step, a first write two. A
@@ -43,7 +43,7 @@ use super::wire::compression::Compression;
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`](super::RecordKey), and a row counts as absent once `expires` has
+/// To read it by hand: `key` is the [`RecordKey`](crate::store::RecordKey), and a row counts as absent once `expires` has
 /// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the
 /// table, and for `migrate` also `CREATE` on the schema, even if the table exists.
 ///
@@ -62,7 +62,7 @@ use super::wire::compression::Compression;
 /// There are never more connections than that, whatever hangs. A step whose request has stopped
 /// waiting goes on in the background and keeps its connection until the server answers. When all
 /// connections are taken in this way, or the server accepts no new one, the store fails at once with
-/// [`StoreErrorKind::Unavailable`](super::StoreErrorKind::Unavailable), and the layer runs requests unprotected, until the server
+/// [`StoreErrorKind::Unavailable`](crate::store::StoreErrorKind::Unavailable), and the layer runs requests unprotected, until the server
 /// answers again. A connection that is dead without a word is replaced when the server is at no
 /// step any more that takes half a second.
 ///
@@ -87,7 +87,7 @@ use super::wire::compression::Compression;
 /// For poolers that know no prepared statements, call [`PostgresStore::simple_protocol`].
 ///
 /// Where prepared statements are mixed up all the same, no wrong one acts: each carries a number
-/// that the server compares. It fails with [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured) instead, the first one
+/// that the server compares. It fails with [`StoreErrorKind::Misconfigured`](crate::store::StoreErrorKind::Misconfigured) instead, the first one
 /// is logged, and [`PostgresStore::check`] finds it when the application starts.
 ///
 /// # What an operator must know
@@ -129,6 +129,11 @@ use super::wire::compression::Compression;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Misconfigured`]: crate::store::StoreErrorKind::Misconfigured
+/// [`StoreErrorKind::Unavailable`]: crate::store::StoreErrorKind::Unavailable
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
@@ -267,7 +272,8 @@ impl PostgresStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured) if something is set up wrongly; the source says what, and
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the source says what, and
     /// what would be right. Otherwise the kind of the failure.
     pub async fn check(&self) -> Result<(), StoreError> {
         check::check(self).await

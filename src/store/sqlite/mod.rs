@@ -30,7 +30,7 @@ use super::StoreError;
 use super::sql::{self, Table};
 use super::wire::compression::Compression;
 
-/// A [`Store`](super::Store) in a SQLite file: durable, and shared by the processes of one machine.
+/// A [`Store`](crate::store::Store) in a SQLite file: durable, and shared by the processes of one machine.
 ///
 /// A clone works on the same records and the same connections.
 ///
@@ -43,7 +43,7 @@ use super::wire::compression::Compression;
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`](super::RecordKey), and a row counts as absent once `expires`, in
+/// To read it by hand: `key` is the [`RecordKey`](crate::store::RecordKey), and a row counts as absent once `expires`, in
 /// milliseconds since 1970, has passed. Time is that of the machine's clock.
 ///
 /// Rows that have ended take room until they are removed, and requests do not remove them. Run
@@ -65,7 +65,7 @@ use super::wire::compression::Compression;
 /// # Full disk
 ///
 /// A store on a full disk replays what is kept, refuses what runs, and answers new claims with
-/// [`StoreErrorKind::Full`](super::StoreErrorKind::Full). Removing rows, and ending what was claimed before, needs room, too. So
+/// [`StoreErrorKind::Full`](crate::store::StoreErrorKind::Full). Removing rows, and ending what was claimed before, needs room, too. So
 /// the first [`clean`](Self::clean) or [`cleaner`](Self::cleaner) writes a file of 8 MiB beside the
 /// database, `<path>-reserve`, unless the disk has no room for it. When a step that ends a claim or
 /// removes rows finds the disk full, it makes this file smaller, and takes its room. After the next
@@ -101,6 +101,10 @@ use super::wire::compression::Compression;
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Full`]: crate::store::StoreErrorKind::Full
 #[derive(Clone)]
 pub struct SqliteStore {
     /// For all but records.
@@ -188,7 +192,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`](super::StoreErrorKind::Misconfigured) if something is set up wrongly; the error's
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the error's
     /// [`source`](std::error::Error::source) says what, and what would be right. Any other kind if
     /// the database fails.
     ///

@@ -22,3 +22,5 @@ mod sharing;
 mod start;
 mod table;
 mod tls;
+#[cfg(feature = "conformance")]
+mod transactions;

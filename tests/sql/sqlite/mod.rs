@@ -12,3 +12,5 @@ mod ledger;
 mod processes;
 mod read_only;
 mod table;
+#[cfg(feature = "conformance")]
+mod transactions;
