@@ -1,60 +1,30 @@
 //! A server that is spoken to by TLS, with certificates that the test makes.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
+use support::certificates::Certificates;
 use support::entry::{MINUTE, claim, key, record};
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, Ownership, Store};
 
-use crate::cluster_support::{left_out, process};
+use crate::cluster_support::process;
 use crate::server::Server;
-
-/// Makes an authority, and by it a certificate for the name `localhost`.
-fn make_certificates(folder: &Path) {
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        let made = command.args(arguments.split(' ')).current_dir(folder);
-        let made = made.output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-    };
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!(
-        "req -x509 {new_key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"
-    ));
-    openssl(&format!(
-        "req {new_key} -keyout server.key -out server.csr -subj /CN=server"
-    ));
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost").unwrap();
-    openssl(
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 \
-         -extfile names",
-    );
-}
 
 #[test]
 fn a_server_is_spoken_to_by_tls_if_its_certificate_is_trusted_and_has_its_name() {
     let test = "a_server_is_spoken_to_by_tls";
-    if !process::is_there("openssl") {
-        left_out::say(test, "apt-get install openssl");
-        return;
-    }
     let [port] = process::free_ports();
     let folder = std::env::temp_dir().join(format!("idempotency-tls-{port}"));
     fs::create_dir_all(&folder).unwrap();
-    make_certificates(&folder);
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (port, cert, key, ca) = (
-        port.to_string(),
-        file("server.crt"),
-        file("server.key"),
-        file("ca.crt"),
-    );
+    let Some(made) = Certificates::make(test, &folder) else {
+        return;
+    };
+    let (port, ca, cert) = (port.to_string(), made.authority(), made.certificate());
     let settings = [
         ["--tls-port", &port],
         ["--tls-cert-file", &cert],
-        ["--tls-key-file", &key],
+        ["--tls-key-file", &made.key()],
         ["--tls-ca-cert-file", &ca],
         ["--tls-auth-clients", "no"],
     ];

@@ -4,6 +4,8 @@
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use support::{cluster as cluster_support, entry};
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod disk;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]

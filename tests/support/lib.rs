@@ -13,6 +13,7 @@ mod body;
 mod handler;
 #[cfg(feature = "log")]
 mod log;
+mod random;
 mod raw;
 mod request;
 mod script;
@@ -21,6 +22,8 @@ mod server;
 mod store;
 mod wait;
 
+pub mod certificates;
+pub mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 #[cfg(feature = "conformance")]
@@ -35,6 +38,7 @@ pub use self::body::{Broken, Frames, Piece, Read, Watch, read};
 pub use self::handler::{Failure, Handled, Handler, created, numbered, responding};
 #[cfg(feature = "log")]
 pub use self::log::Log;
+pub use self::random::Random;
 pub use self::raw::Raw;
 pub use self::request::{CREDENTIAL, keyed, request, send, write};
 pub use self::script::{Fault, Script};

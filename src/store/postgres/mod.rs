@@ -70,7 +70,11 @@ use super::wire::compression::Compression;
 /// closed, and the step is tried once more on a new one. Where no server takes writes, because it is
 /// read-only or its disk is full, what is kept is still replayed and what runs is still refused.
 ///
-/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`.
+/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls-ring-native-roots`, and add
+/// `?sslmode=verify-full` to the URL. What the system trusts is trusted, and what `sslrootcert` names
+/// as well. By the default, `prefer`, and by `require`, no certificate is looked at, and `prefer`
+/// falls back to a connection without TLS. A certificate that is not accepted, and a server without
+/// TLS, are of kind [`StoreErrorKind::Misconfigured`].
 ///
 /// # Poolers
 ///
@@ -94,14 +98,17 @@ use super::wire::compression::Compression;
 /// replica had not received.
 ///
 /// The server's clock ends leases and ttls. If it is set forward by more than a lease while a handler
-/// runs, a retry runs, too; if it is set back, keys stay claimed or kept for that much longer.
+/// runs, a retry runs, too; if it is set back, the keys of processes that have died stay claimed, and
+/// records kept, for that much longer. So let it be slewed, not set.
 ///
 /// Two servers that both take writes (active-active replication) do not protect: each claims a key
 /// by itself. Send all steps to one of them.
 ///
 /// With [`PostgresStore::sharing`], a connection that the application leaves inside a transaction
-/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and hold
-/// locks until it ends.
+/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and until it
+/// ends, nobody sees them, and whoever sends the same key waits for `store_timeout` and runs
+/// unprotected. If the transaction had failed already, the connection is closed instead.
+/// [`PostgresStore::check`] finds such a connection among the idle ones.
 ///
 /// After the loss of a record, a retry runs again. After the loss of a claim, a retry that comes
 /// while the first request still runs is not refused, but runs too.
@@ -255,7 +262,8 @@ impl PostgresStore {
     /// It connects, looks at the table, the role's privileges and whether the server takes writes,
     /// runs the steps of a request under a key of its own, which it removes, and finds out whether
     /// a pooler on the way mixes up prepared statements. It uses two connections, or one where
-    /// there is only one.
+    /// there is only one. It also looks whether an idle connection of a pool that it shares was left
+    /// inside a transaction.
     ///
     /// # Errors
     ///

@@ -13,6 +13,7 @@
 //! ```
 
 pub mod api;
+pub mod clock_steps;
 pub mod crash;
 pub mod instance;
 pub mod lost_reply;
@@ -23,4 +24,4 @@ pub mod store;
 
 #[cfg(feature = "conformance")]
 pub use crate::conformance;
-pub use crate::{daemon, left_out, process};
+pub use crate::{clock, daemon, left_out, process};
