@@ -1,16 +1,22 @@
 //! What all services of one layer share: the store, the settings, and the count of detached work.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, request, response};
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{Extensions, HeaderMap, HeaderName, Method, Response, request, response};
 
 use crate::body::DrainLimits;
 use crate::caller::CallerId;
 use crate::detached::{Detached, MaxDetached};
-use crate::keep::is_kept_by_default;
+use crate::keep::{KeepFor, is_kept_by_default};
 use crate::outage::Outage;
+use crate::refusal::Refusal;
+use crate::store::Fingerprint;
+use crate::store_failure::StoreFailure;
 
 /// The store, the settings, and the count of detached work.
 pub(crate) struct Setup<St> {
@@ -32,14 +38,23 @@ pub(crate) struct Config {
     pub(crate) max_detached: MaxDetached,
     pub(crate) require_key: bool,
     pub(crate) transactional: bool,
+    pub(crate) store_failure: StoreFailure,
     pub(crate) methods: Arc<[Method]>,
     pub(crate) header_name: HeaderName,
     pub(crate) caller: Arc<CallerFn>,
     pub(crate) keep_if: Arc<KeepIfFn>,
+    pub(crate) target: Option<Arc<TargetFn>>,
+    pub(crate) keep_header: Option<Arc<KeepHeaderFn>>,
+    pub(crate) on_replay: Option<Arc<OnReplayFn>>,
+    pub(crate) refuse_with: Option<Arc<RefuseWithFn>>,
 }
 
 pub(crate) type CallerFn = dyn Fn(&request::Parts) -> Option<CallerId> + Send + Sync;
 pub(crate) type KeepIfFn = dyn Fn(&response::Parts) -> bool + Send + Sync;
+pub(crate) type TargetFn = dyn for<'p> Fn(&'p request::Parts) -> Cow<'p, str> + Send + Sync;
+pub(crate) type KeepHeaderFn = dyn Fn(&HeaderName) -> bool + Send + Sync;
+pub(crate) type OnReplayFn = dyn Fn(&mut response::Parts) + Send + Sync;
+pub(crate) type RefuseWithFn = dyn Fn(Refusal, &request::Parts) -> Response<Bytes> + Send + Sync;
 
 impl Config {
     pub(crate) fn drain_limits(&self) -> DrainLimits {
@@ -49,11 +64,35 @@ impl Config {
         }
     }
 
+    /// Returns what must be equal in a retry of this request.
+    pub(crate) fn fingerprint(&self, parts: &request::Parts) -> Fingerprint {
+        match &self.target {
+            None => Fingerprint::new(&parts.method, &parts.uri),
+            Some(target) => Fingerprint::of_target(&parts.method, &target(parts)),
+        }
+    }
+
+    /// Returns how long a response with these extensions is kept.
+    pub(crate) fn ttl_of(&self, extensions: &Extensions) -> Duration {
+        let kept_for = extensions.get::<KeepFor>();
+        kept_for.map_or(self.ttl, |kept_for| kept_for.0.clamp(LEAST, CENTURY))
+    }
+
+    /// Returns the headers that are kept, if the rule leaves some out.
+    pub(crate) fn fewer_headers(&self, headers: &HeaderMap) -> Option<Box<HeaderMap>> {
+        let keep = self.keep_header.as_ref()?;
+        // `Connection` says which others are not kept, and is never kept itself.
+        let is_kept = |name: &HeaderName| name == CONNECTION || keep(name);
+        let kept = headers.iter().filter(|(name, _)| is_kept(name));
+        let kept = kept.map(|(name, value)| (name.clone(), value.clone()));
+        Some(Box::new(kept.collect()))
+    }
+
     /// Takes a duration of at least a millisecond, which is what every store can tell apart, and at
     /// most a century, beyond which a store's clock may overflow.
     pub(crate) fn checked(name: &str, value: Duration) -> Duration {
         assert!(
-            value >= Duration::from_millis(1),
+            value >= LEAST,
             "{name} is {value:?}, but it must be at least 1ms"
         );
         value.min(CENTURY)
@@ -77,6 +116,7 @@ impl Config {
     }
 }
 
+const LEAST: Duration = Duration::from_millis(1);
 const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl Default for Config {
@@ -94,10 +134,15 @@ impl Default for Config {
             },
             require_key: false,
             transactional: false,
+            store_failure: StoreFailure::Open,
             methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
             header_name: HeaderName::from_static("idempotency-key"),
             caller: Arc::new(|parts| CallerId::from_credentials(&parts.headers)),
             keep_if: Arc::new(is_kept_by_default),
+            target: None,
+            keep_header: None,
+            on_replay: None,
+            refuse_with: None,
         }
     }
 }
@@ -114,6 +159,7 @@ impl fmt::Debug for Config {
             .field("max_detached", &self.max_detached)
             .field("require_key", &self.require_key)
             .field("transactional", &self.transactional)
+            .field("store_failure", &self.store_failure)
             .field("methods", &self.methods)
             .field("header_name", &self.header_name)
             .finish_non_exhaustive()

@@ -3,6 +3,8 @@
 mod format;
 mod status;
 
+use std::time::Duration;
+
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderMap, response};
 
@@ -22,6 +24,27 @@ use http::{HeaderMap, response};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DoNotKeep;
+
+/// Put into a response's extensions by a handler, says how long this one is kept, in place of the
+/// layer's [`ttl`](crate::IdempotencyLayer::ttl).
+///
+/// Less than a millisecond is taken for a millisecond, and more than a century for a century.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use http::Response;
+/// use tower_idempotency::KeepFor;
+///
+/// let mut response = Response::new("{\"payment\":1}");
+/// response.extensions_mut().insert(KeepFor(Duration::from_secs(7 * 24 * 60 * 60)));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepFor(
+    /// How long, from the end of the request.
+    pub Duration,
+);
 
 /// Decides which responses are kept by default: all but those that say "again", files, and streams.
 ///

@@ -1,18 +1,22 @@
 //! The layer, which is its own builder.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderName, Method, request, response};
+use bytes::Bytes;
+use http::{HeaderName, Method, Response, request, response};
 use tower_layer::Layer;
 
 use crate::caller::CallerId;
 use crate::config::Config;
 use crate::config::Setup;
 use crate::detached::{Detached, MaxDetached};
+use crate::refusal::Refusal;
 use crate::service::Idempotency;
 use crate::store::{Store, TransactionalStore};
+use crate::store_failure::StoreFailure;
 
 /// A layer that makes a retried write happen once.
 ///
@@ -162,6 +166,24 @@ impl<St: Store> IdempotencyLayer<St> {
         self
     }
 
+    /// Sets what becomes of a request while the store fails. Default: [`StoreFailure::Open`], the
+    /// handler runs, unprotected.
+    ///
+    /// With [`StoreFailure::Closed`], a request whose key can't be claimed is refused with 503 before
+    /// its handler runs: at once where the store knows that it is down, and after
+    /// [`store_timeout`](Self::store_timeout) at most. Whatever kind of failure it is counts: a store
+    /// that is unavailable, slow, full, set up wrongly, or holds something that can't be read.
+    ///
+    /// A response that can't be kept after its handler has run goes out in both modes. Such a write is
+    /// tried again in the background, and its key stays claimed meanwhile.
+    ///
+    /// A handler that runs all the same finds [`Unprotected`](crate::Unprotected) in its request's
+    /// extensions.
+    pub fn on_store_failure(mut self, store_failure: StoreFailure) -> Self {
+        self.config().store_failure = store_failure;
+        self
+    }
+
     /// Sets which methods are guarded. Default: POST, PUT, PATCH and DELETE.
     ///
     /// # Panics
@@ -217,6 +239,119 @@ impl<St: Store> IdempotencyLayer<St> {
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
     {
         self.config().keep_if = Arc::new(keep_if);
+        self
+    }
+
+    /// Sets what counts as a request's target, which must be equal in a retry. Default: path and query,
+    /// as this layer sees them.
+    ///
+    /// A key that comes again with another target or another method is refused with 422. Set this if
+    /// the layer sees less than the client has sent (under axum's `nest`, take `OriginalUri` from the
+    /// extensions), if more counts (a tenant, the host), or less (a query in another order).
+    ///
+    /// If `target` panics, so does the call; nothing has run then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::borrow::Cow;
+    /// use axum::extract::OriginalUri;
+    /// use tower_idempotency::{IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new()).target(|parts| {
+    ///     match parts.extensions.get::<OriginalUri>() {
+    ///         Some(OriginalUri(uri)) => Cow::Owned(uri.to_string()),
+    ///         None => Cow::Borrowed(parts.uri.path()),
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn target<F>(mut self, target: F) -> Self
+    where
+        F: for<'p> Fn(&'p request::Parts) -> Cow<'p, str> + Send + Sync + 'static,
+    {
+        self.config().target = Some(Arc::new(target));
+        self
+    }
+
+    /// Sets which headers of a response are kept. Default: all.
+    ///
+    /// Never kept, whatever this says, are those of the connection (RFC 9110, section 7.6.1), `Date`,
+    /// `Content-Length` (made anew) and `Set-Cookie`. If `keep_header` panics, the response goes out and
+    /// its key stays claimed for a [`lease`](Self::lease), as if [`keep_if`](Self::keep_if) did.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_idempotency::{IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new())
+    ///     .keep_header(|name| name != "x-request-id");
+    /// # let _ = layer;
+    /// ```
+    pub fn keep_header<F>(mut self, keep_header: F) -> Self
+    where
+        F: Fn(&HeaderName) -> bool + Send + Sync + 'static,
+    {
+        self.config().keep_header = Some(Arc::new(keep_header));
+        self
+    }
+
+    /// Sets what is done to the head of each replay before it goes out. Default: nothing.
+    ///
+    /// The head has `Idempotency-Replayed` then; the body can't be changed. If `on_replay` panics, so
+    /// does the response's future; the handler does not run, and what is kept stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::HeaderValue;
+    /// use tower_idempotency::{IdempotencyLayer, MemoryStore};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new()).on_replay(|parts| {
+    ///     let never = HeaderValue::from_static("no-store");
+    ///     parts.headers.insert("cache-control", never);
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn on_replay<F>(mut self, on_replay: F) -> Self
+    where
+        F: Fn(&mut response::Parts) + Send + Sync + 'static,
+    {
+        self.config().on_replay = Some(Arc::new(on_replay));
+        self
+    }
+
+    /// Sets what answers a request that is refused. Default: [`Refusal::to_response`], problem details
+    /// (RFC 9457) in English.
+    ///
+    /// The response goes out as it is; its [`Outcome`](crate::Outcome) is added. If `refuse_with` panics,
+    /// so does the call or its future; the handler does not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Response;
+    /// use tower_idempotency::{IdempotencyLayer, MemoryStore, Refusal};
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new()).refuse_with(|refusal, request| {
+    ///     let german = request.headers.get("accept-language").is_some_and(|value| value == "de");
+    ///     match refusal {
+    ///         Refusal::MissingKey if german => Response::builder()
+    ///             .status(refusal.status())
+    ///             .body(Bytes::from_static("Der Idempotenzschlüssel fehlt".as_bytes()))
+    ///             .expect("a valid response"),
+    ///         _ => refusal.to_response(),
+    ///     }
+    /// });
+    /// # let _ = layer;
+    /// ```
+    pub fn refuse_with<F>(mut self, refuse_with: F) -> Self
+    where
+        F: Fn(Refusal, &request::Parts) -> Response<Bytes> + Send + Sync + 'static,
+    {
+        self.config().refuse_with = Some(Arc::new(refuse_with));
         self
     }
 

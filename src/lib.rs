@@ -80,7 +80,7 @@
 //! | again, after the answer | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
 //! | again, while the first request is running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
 //! | again, for another method or target | 422 | [`KeyReused`](Outcome::KeyReused) |
-//! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most | [`StoreFailed`](Outcome::StoreFailed) |
+//! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most; 503 with [`StoreFailure::Closed`] | [`StoreFailed`](Outcome::StoreFailed) |
 //!
 //! An error or a panic of the inner service passes through unchanged, and frees the key. A handler that
 //! keeps its response by itself, in a transaction, is answered for as [`Transactional`] says.
@@ -160,9 +160,11 @@ mod key;
 mod layer;
 mod outage;
 mod outcome;
+mod refusal;
 mod runtime;
 mod service;
 pub mod store;
+mod store_failure;
 mod trace;
 mod transactional;
 
@@ -170,10 +172,11 @@ pub use self::body::{RequestBody, ResponseBody};
 pub use self::caller::CallerId;
 pub use self::detached::{Detached, Unfinished};
 pub use self::future::ResponseFuture;
-pub use self::keep::{DoNotKeep, is_kept_by_default};
+pub use self::keep::{DoNotKeep, KeepFor, is_kept_by_default};
 pub use self::key::{IdempotencyKey, InvalidKey};
 pub use self::layer::IdempotencyLayer;
 pub use self::outcome::{NotKept, Outcome, Unprotected};
+pub use self::refusal::Refusal;
 pub use self::service::Idempotency;
 #[cfg(feature = "memory")]
 #[doc(inline)]
@@ -189,6 +192,7 @@ pub use self::store::RedisStore;
 pub use self::store::SqliteStore;
 #[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
+pub use self::store_failure::StoreFailure;
 pub use self::transactional::{Transactional, TransactionalError, TransactionalErrorKind};
 
 /// Has the tests compile the README's code.

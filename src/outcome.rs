@@ -66,7 +66,8 @@ pub enum Outcome {
     /// First time request: the handler ran, its response is not kept, and the key is free again.
     NotKept(NotKept),
     /// First time request: the handler ran, and the store failed. So it ran unprotected, or its
-    /// response may not have been kept. With 503, nobody knows whether its
+    /// response may not have been kept. Or it did not run, and was refused with 503: see
+    /// [`StoreFailure::Closed`](crate::StoreFailure::Closed). If it ran, with 503, nobody knows whether its
     /// [`Transactional`](crate::Transactional) response was committed, and a retry will find out.
     StoreFailed(StoreErrorKind),
     /// Duplicate request: the kept response was sent again. Or a first time request whose handler has
@@ -108,11 +109,15 @@ impl Outcome {
             Self::NotKept(NotKept::RulePanicked) => "not_kept_rule_panicked",
             Self::NotKept(NotKept::LeaseLost) => "not_kept_lease_lost",
             Self::NotKept(NotKept::NotCommitted) => "not_kept_not_committed",
-            Self::StoreFailed(StoreErrorKind::Unavailable) => "store_unavailable",
-            Self::StoreFailed(StoreErrorKind::Timeout) => "store_timeout",
-            Self::StoreFailed(StoreErrorKind::Full) => "store_full",
-            Self::StoreFailed(StoreErrorKind::Corrupt) => "store_corrupt",
-            Self::StoreFailed(StoreErrorKind::Misconfigured) => "store_misconfigured",
+            Self::StoreFailed(kind) | Self::PassedThrough(Unprotected::StoreFailed(kind)) => {
+                match kind {
+                    StoreErrorKind::Unavailable => "store_unavailable",
+                    StoreErrorKind::Timeout => "store_timeout",
+                    StoreErrorKind::Full => "store_full",
+                    StoreErrorKind::Corrupt => "store_corrupt",
+                    StoreErrorKind::Misconfigured => "store_misconfigured",
+                }
+            }
             Self::Replayed => "replayed",
             Self::InProgress => "in_progress",
             Self::KeyReused => "key_reused",
@@ -129,7 +134,28 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Why a request passed through unprotected.
+/// Why a request runs unprotected, so that a retry of it runs again.
+///
+/// It is in the extensions of such a request, where a handler finds it before it does what must not
+/// happen twice, and in the [`Outcome`] of its response. A request of a method that is not protected,
+/// such as GET, has none.
+///
+/// # Examples
+///
+/// ```
+/// use http::{Request, StatusCode};
+/// use tower_idempotency::Unprotected;
+///
+/// /// Charges no card without protection.
+/// fn may_charge<B>(request: &Request<B>) -> Result<(), StatusCode> {
+///     match request.extensions().get::<Unprotected>() {
+///         Some(Unprotected::NoKey) => Err(StatusCode::BAD_REQUEST),
+///         Some(_) => Err(StatusCode::SERVICE_UNAVAILABLE),
+///         None => Ok(()),
+///     }
+/// }
+/// # assert!(may_charge(&Request::new(())).is_ok());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Unprotected {
@@ -139,6 +165,8 @@ pub enum Unprotected {
     NoKey,
     /// It has a key, but its caller can't be identified.
     NoCaller,
+    /// The store failed to claim its key. Its [`Outcome`] is an [`Outcome::StoreFailed`].
+    StoreFailed(StoreErrorKind),
 }
 
 /// Why a response was not kept.

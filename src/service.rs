@@ -13,10 +13,10 @@ use crate::body::drain;
 use crate::body::{RequestBody, ResponseBody};
 use crate::config::Setup;
 use crate::future::ResponseFuture;
-use crate::guarded::problem::Problem;
-use crate::guarded::{self, Guarded};
+use crate::guarded::{self, Guarded, answer};
 use crate::key::IdempotencyKey;
 use crate::outcome::Unprotected;
+use crate::refusal::Refusal;
 use crate::runtime::Background;
 use crate::store::RecordKey;
 use crate::store::Store;
@@ -73,17 +73,18 @@ where
         }
         let key = match IdempotencyKey::from_headers(request.headers(), &config.header_name) {
             Ok(Some(key)) => key,
-            Ok(None) if config.require_key => return self.refuse(request, Problem::MissingKey),
+            Ok(None) if config.require_key => return self.refuse(request, Refusal::MissingKey),
             Ok(None) => return self.pass_through(request, Some(Unprotected::NoKey)),
-            Err(why) => return self.refuse(request, Problem::InvalidKey(why)),
+            Err(why) => return self.refuse(request, Refusal::InvalidKey(why)),
         };
         let (parts, body) = request.into_parts();
         let caller = (config.caller)(&parts);
+        let fingerprint = caller.map(|_| config.fingerprint(&parts));
         let request = Request::from_parts(parts, body);
-        let Some(caller) = caller else {
+        let (Some(caller), Some(fingerprint)) = (caller, fingerprint) else {
             trace::no_caller();
             if config.require_key {
-                return self.refuse(request, Problem::UnknownCaller);
+                return self.refuse(request, Refusal::UnknownCaller);
             }
             return self.pass_through(request, Some(Unprotected::NoCaller));
         };
@@ -91,7 +92,15 @@ where
         let background = self.background();
         let setup = Arc::clone(&self.setup);
         let ready = self.take_ready();
-        let beginning = guarded::begin(setup, background, ready, record_key, key, request);
+        let beginning = guarded::begin(
+            setup,
+            background,
+            ready,
+            record_key,
+            fingerprint,
+            key,
+            request,
+        );
         ResponseFuture::guarded(beginning)
     }
 }
@@ -107,6 +116,9 @@ impl<S, St: Store> Idempotency<S, St> {
         B2: Body<Data = Bytes>,
     {
         let mut request = request.map(RequestBody::passing);
+        if let Some(why) = why {
+            request.extensions_mut().insert(why);
+        }
         if self.setup.config.transactional {
             // Unless a layer further out has one for it.
             let extensions = request.extensions_mut();
@@ -118,7 +130,7 @@ impl<S, St: Store> Idempotency<S, St> {
     fn refuse<F, B, B2, E>(
         &mut self,
         request: Request<B>,
-        problem: Problem,
+        refusal: Refusal,
     ) -> ResponseFuture<F, B2, E>
     where
         S: Clone,
@@ -127,12 +139,12 @@ impl<S, St: Store> Idempotency<S, St> {
     {
         // Not called, so it must give back what it has reserved to be ready.
         drop(self.take_ready());
-        drain(
-            request,
-            &self.background(),
-            self.setup.config.drain_limits(),
-        );
-        ResponseFuture::refused(problem.into_response())
+        let config = &self.setup.config;
+        let (parts, body) = request.into_parts();
+        let response = answer::refuse(config, refusal, &parts);
+        let request = Request::from_parts(parts, body);
+        drain(request, &self.background(), config.drain_limits());
+        ResponseFuture::refused(response)
     }
 
     fn background(&self) -> Background {

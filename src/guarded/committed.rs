@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::Response;
 use http_body::Body;
 
+use super::answer;
 use super::execution::Execution;
 use super::lease::{Ending, Lease};
 use super::problem::Problem;
@@ -52,7 +53,7 @@ impl<St: Store> Execution<St> {
             Ok(Some(record)) => {
                 self.guard.abandon();
                 trace::committed_after_all(&lease.key);
-                Ok(replay::replay(&record).map(ResponseBody::full))
+                Ok(answer::replay(self.guard.config(), &record).map(ResponseBody::full))
             }
             Ok(None) => {
                 self.guard.abandon();
@@ -65,7 +66,7 @@ impl<St: Store> Execution<St> {
             Err(error) => {
                 // Left to the background, where it waits for the transaction to end.
                 self.guard.release_later();
-                let problem = Problem::StoreFailed(error.kind());
+                let problem = Problem::Unknown(error.kind());
                 Ok(problem.into_response().map(ResponseBody::full))
             }
         }

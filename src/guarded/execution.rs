@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode, response};
@@ -11,30 +12,20 @@ use http_body::Body;
 use super::guard::Guard;
 use super::judgement::declared_length;
 use super::lease::Ending;
-use super::problem::Problem;
 use super::replay;
 use super::transaction::Transaction;
 use crate::body::{Recorded, Recorder, RequestBody, ResponseBody, UploadState};
 use crate::outcome::{NotKept, Outcome};
+use crate::refusal::Refusal;
 use crate::runtime::poll_once;
 use crate::store::{Begin, Fingerprint, Record, Store};
+use crate::store_failure::StoreFailure;
 use crate::trace;
 
-/// What is there under a key already, and answers for the handler.
+/// What answers for the handler.
 pub(crate) enum Found {
-    InProgress,
-    OfAnotherRequest,
+    Refused(Refusal),
     Completed(Record),
-}
-
-impl Found {
-    pub(crate) fn into_response(self) -> Response<Bytes> {
-        match self {
-            Self::InProgress => Problem::InProgress.into_response(),
-            Self::OfAnotherRequest => Problem::KeyReused.into_response(),
-            Self::Completed(record) => replay::replay(&record),
-        }
-    }
 }
 
 /// The one run of the handler for a key.
@@ -43,11 +34,15 @@ pub(crate) struct Execution<St: Store> {
     pub(crate) origin: Origin,
 }
 
-/// What the request has to say about its record.
+/// What a record needs besides the response.
 #[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) upload: UploadState,
+    /// How long it is kept.
+    pub(crate) ttl: Duration,
+    /// The headers that are kept, if they are not all.
+    pub(crate) headers: Option<Box<HeaderMap>>,
 }
 
 impl<St: Store> Execution<St> {
@@ -55,13 +50,21 @@ impl<St: Store> Execution<St> {
     pub(crate) async fn begin(&mut self) -> Option<Found> {
         let fingerprint = self.origin.fingerprint;
         match self.guard.begin(fingerprint).await {
-            // A store that fails must not take the API with it, so the handler runs in any case.
-            Ok(Begin::Started) | Err(_) => None,
-            Ok(Begin::InProgress(first)) if first == fingerprint => Some(Found::InProgress),
+            Ok(Begin::Started) => None,
+            Err(error) => match self.guard.config().store_failure {
+                // A store that fails must not take the API with it.
+                StoreFailure::Open => None,
+                StoreFailure::Closed => Some(Found::Refused(Refusal::StoreFailed(error.kind()))),
+            },
+            Ok(Begin::InProgress(first)) if first == fingerprint => {
+                Some(Found::Refused(Refusal::InProgress))
+            }
             Ok(Begin::Completed(record)) if record.fingerprint() == fingerprint => {
                 Some(Found::Completed(record))
             }
-            Ok(Begin::InProgress(_) | Begin::Completed(_)) => Some(Found::OfAnotherRequest),
+            Ok(Begin::InProgress(_) | Begin::Completed(_)) => {
+                Some(Found::Refused(Refusal::KeyReused))
+            }
         }
     }
 
@@ -141,9 +144,20 @@ impl Origin {
         if self.upload.is_broken() {
             return not_kept(NotKept::BrokenUpload);
         }
-        let record = replay::record(self.fingerprint, status, headers, body);
+        let record = self.record(status, headers, body);
         let outcome = body.map_or(Outcome::KeptWithoutBody, |_| Outcome::Kept);
-        (Ending::Complete(record), outcome)
+        (Ending::Complete(record, self.ttl), outcome)
+    }
+
+    /// Makes the record of a response.
+    pub(crate) fn record(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        body: Option<&[u8]>,
+    ) -> Record {
+        let headers = self.headers.as_deref().unwrap_or(headers);
+        replay::record(self.fingerprint, status, headers, body)
     }
 }
 

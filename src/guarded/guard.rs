@@ -216,7 +216,7 @@ impl<St: Store> Guard<St> {
     /// Goes on when the store has failed to end the claim: a store that is full may still have room
     /// for the record without its body; otherwise it is tried again in the background.
     async fn settle_after(&mut self, mut error: StoreError, mut ending: Ending) -> Settled {
-        if let (Ending::Complete(record), StoreErrorKind::Full) = (&mut ending, error.kind()) {
+        if let (Ending::Complete(record, _), StoreErrorKind::Full) = (&mut ending, error.kind()) {
             *record = record.without_body();
             error = match self.try_to_settle(&ending).await {
                 Ok(Ownership::Held) => return Settled::DoneWithoutBody,

@@ -6,6 +6,7 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, response};
 use http_body::{Body, SizeHint};
 
+use super::execution::Origin;
 use crate::body::UploadState;
 use crate::config::Config;
 use crate::keep::DoNotKeep;
@@ -29,16 +30,23 @@ pub(crate) enum Judgement {
 }
 
 impl Judgement {
-    /// Judges a response by its head, and by what is known of its body.
+    /// Judges a response by its head, and by what is known of its body. Notes for its record how long,
+    /// and with which headers, it is kept.
     pub(crate) fn of<B: Body>(
         parts: &response::Parts,
         body: &B,
         config: &Config,
         key: &RecordKey,
-        upload: &UploadState,
+        origin: &mut Origin,
     ) -> Self {
-        let why_not = catch_unwind(AssertUnwindSafe(|| why_not_kept(parts, config, upload)));
-        match why_not {
+        let judge = || {
+            let why_not = why_not_kept(parts, config, &origin.upload);
+            if why_not.is_none() {
+                origin.headers = config.fewer_headers(&parts.headers);
+            }
+            why_not
+        };
+        match catch_unwind(AssertUnwindSafe(judge)) {
             Err(_) => {
                 trace::rule_panicked(key);
                 return Self::RulePanicked;
@@ -46,6 +54,7 @@ impl Judgement {
             Ok(Some(why)) => return Self::NotKept(why),
             Ok(None) => {}
         }
+        origin.ttl = config.ttl_of(&parts.extensions);
         if matches!(
             parts.status,
             StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED

@@ -38,12 +38,10 @@ impl<St: Store> Lease<St> {
     }
 
     pub(crate) async fn settle(&self, ending: &Ending) -> Result<Ownership, StoreError> {
-        let Setup { store, config, .. } = &*self.setup;
+        let store = &self.setup.store;
         match ending {
-            Ending::Complete(record) => {
-                store
-                    .complete(&self.key, self.owner, record, config.ttl)
-                    .await
+            Ending::Complete(record, ttl) => {
+                store.complete(&self.key, self.owner, record, *ttl).await
             }
             Ending::Release => store.release(&self.key, self.owner).await,
         }
@@ -186,14 +184,15 @@ impl<St> Clone for Lease<St> {
 /// How a claim ends.
 #[derive(Clone)]
 pub(crate) enum Ending {
-    Complete(Record),
+    /// With a record, for this long.
+    Complete(Record, Duration),
     Release,
 }
 
 impl Ending {
     pub(crate) fn step(&self) -> &'static str {
         match self {
-            Self::Complete(_) => "complete",
+            Self::Complete(..) => "complete",
             Self::Release => "release",
         }
     }

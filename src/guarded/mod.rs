@@ -1,5 +1,6 @@
 //! What happens to a request that has a key and a caller, from top to bottom.
 
+pub(crate) mod answer;
 mod committed;
 mod execution;
 mod guard;
@@ -19,7 +20,7 @@ use http::{Request, Response};
 use http_body::Body;
 use tower_service::Service;
 
-use self::execution::{Execution, Origin, not_kept};
+use self::execution::{Execution, Found, Origin, not_kept};
 use self::guard::Guard;
 use self::judgement::Judgement;
 use self::lease::Ending;
@@ -27,7 +28,7 @@ use crate::body::{Collected, RequestBody, ResponseBody, UploadState, collect, dr
 use crate::config::Setup;
 use crate::future::{Begun, Detachable};
 use crate::key::IdempotencyKey;
-use crate::outcome::{NotKept, Outcome};
+use crate::outcome::{NotKept, Outcome, Unprotected};
 use crate::runtime::Background;
 use crate::store::{Fingerprint, RecordKey, Store};
 use crate::transactional::Transactional;
@@ -47,6 +48,7 @@ pub(crate) fn begin<S, St, B, B2>(
     background: Background,
     mut ready: S,
     record_key: RecordKey,
+    fingerprint: Fingerprint,
     key: IdempotencyKey,
     mut request: Request<B>,
 ) -> impl Future<Output = Begun<Result<Response<ResponseBody<B2>>, S::Error>>>
@@ -59,22 +61,35 @@ where
     B2: Body<Data = Bytes, Error: Send> + Send + 'static,
 {
     let mut execution = Execution {
-        guard: Guard::new(setup, background, record_key),
         origin: Origin {
-            fingerprint: Fingerprint::new(request.method(), request.uri()),
+            fingerprint,
             upload: UploadState::default(),
+            ttl: setup.config.ttl,
+            headers: None,
         },
+        guard: Guard::new(setup, background, record_key),
     };
     async move {
         if let Some(found) = execution.begin().await {
             // The service is not called, and so must give back what it has reserved to be ready.
             drop(ready);
             let guard = &execution.guard;
-            drain(request, guard.background(), guard.config().drain_limits());
-            return Begun::Answered(Ok(found.into_response().map(ResponseBody::full)));
+            let config = guard.config();
+            let (parts, body) = request.into_parts();
+            let response = match found {
+                Found::Refused(refusal) => answer::refuse(config, refusal, &parts),
+                Found::Completed(record) => answer::replay(config, &record),
+            };
+            let request = Request::from_parts(parts, body);
+            drain(request, guard.background(), config.drain_limits());
+            return Begun::Answered(Ok(response.map(ResponseBody::full)));
         }
         request.extensions_mut().insert(Guarded);
         request.extensions_mut().insert(key);
+        if let Some(kind) = execution.guard.failure() {
+            let why = Unprotected::StoreFailed(kind);
+            request.extensions_mut().insert(why);
+        }
         if execution.guard.config().transactional {
             let transactional = Transactional::of(execution.transaction());
             request.extensions_mut().insert(transactional);
@@ -118,7 +133,7 @@ where
         let Execution { guard, origin } = &mut execution;
         let judgement = if guard.may_be_held() {
             let (config, key) = (guard.config(), guard.key());
-            Judgement::of(&parts, &body, config, key, &origin.upload)
+            Judgement::of(&parts, &body, config, key, origin)
         } else {
             // The store has refused the claim, which is what the outcome reports.
             Judgement::NotKept(NotKept::LeaseLost)

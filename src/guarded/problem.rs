@@ -6,73 +6,99 @@ use http::{HeaderValue, Response, StatusCode};
 
 use crate::key::InvalidKey;
 use crate::outcome::{NotKept, Outcome};
+use crate::refusal::Refusal;
 use crate::store::StoreErrorKind;
 
-/// Why a request is refused.
+/// What a response of the layer's own says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Problem {
-    MissingKey,
-    InvalidKey(InvalidKey),
-    UnknownCaller,
-    InProgress,
-    KeyReused,
+    /// The request is refused, and its handler has not run.
+    Refused(Refusal),
     /// The handler's answer to half an upload.
     BrokenUpload,
     /// The handler has made no response that could be kept.
     NoResponse,
     /// The store can't say what became of the handler's response.
-    StoreFailed(StoreErrorKind),
+    Unknown(StoreErrorKind),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Refusal {
+    /// Makes the layer's own answer: problem details (RFC 9457).
+    pub fn to_response(&self) -> Response<Bytes> {
+        Problem::from(*self).into_response()
+    }
 }
 
 impl Problem {
     /// Makes the response. Its body is fixed text: it never shows a key, a caller, or a cause.
     pub(crate) fn into_response(self) -> Response<Bytes> {
-        let (status, outcome, body) = match self {
-            Self::MissingKey => (StatusCode::BAD_REQUEST, Outcome::MissingKey, MISSING_KEY),
-            Self::InvalidKey(why) => (
-                StatusCode::BAD_REQUEST,
-                Outcome::InvalidKey(why),
-                match why {
-                    InvalidKey::Repeated => REPEATED_KEY,
-                    _ => INVALID_KEY,
-                },
-            ),
-            Self::UnknownCaller => (
-                StatusCode::BAD_REQUEST,
-                Outcome::UnknownCaller,
-                UNKNOWN_CALLER,
-            ),
-            Self::InProgress => (StatusCode::CONFLICT, Outcome::InProgress, IN_PROGRESS),
-            Self::KeyReused => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                Outcome::KeyReused,
-                KEY_REUSED,
-            ),
-            Self::BrokenUpload => (
-                StatusCode::BAD_REQUEST,
-                Outcome::NotKept(NotKept::BrokenUpload),
-                BROKEN_UPLOAD,
-            ),
-            Self::NoResponse => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                Outcome::NotKept(NotKept::Rule),
-                NO_RESPONSE,
-            ),
-            Self::StoreFailed(kind) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Outcome::StoreFailed(kind),
-                STORE_FAILED,
-            ),
-        };
-        let mut response = Response::new(Bytes::from_static(body.as_bytes()));
-        *response.status_mut() = status;
+        let mut response = Response::new(Bytes::from_static(self.body().as_bytes()));
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
-        if matches!(self, Self::InProgress | Self::StoreFailed(_)) {
+        if self.passes() {
             headers.insert(RETRY_AFTER, ONE_SECOND);
         }
-        response.extensions_mut().insert(outcome);
+        response.extensions_mut().insert(self.outcome());
         response
+    }
+
+    /// Returns what the outcome of the response is.
+    pub(crate) fn outcome(self) -> Outcome {
+        match self {
+            Self::Refused(refusal) => match refusal {
+                Refusal::MissingKey => Outcome::MissingKey,
+                Refusal::InvalidKey(why) => Outcome::InvalidKey(why),
+                Refusal::UnknownCaller => Outcome::UnknownCaller,
+                Refusal::InProgress => Outcome::InProgress,
+                Refusal::KeyReused => Outcome::KeyReused,
+                Refusal::StoreFailed(kind) => Outcome::StoreFailed(kind),
+            },
+            Self::BrokenUpload => Outcome::NotKept(NotKept::BrokenUpload),
+            Self::NoResponse => Outcome::NotKept(NotKept::Rule),
+            Self::Unknown(kind) => Outcome::StoreFailed(kind),
+        }
+    }
+
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Refused(refusal) => refusal.status(),
+            Self::BrokenUpload => StatusCode::BAD_REQUEST,
+            Self::NoResponse => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Returns whether the same request may succeed later.
+    fn passes(self) -> bool {
+        match self {
+            Self::Refused(refusal) => refusal.retry_after().is_some(),
+            Self::BrokenUpload | Self::NoResponse => false,
+            Self::Unknown(_) => true,
+        }
+    }
+
+    fn body(self) -> &'static str {
+        match self {
+            Self::Refused(refusal) => match refusal {
+                Refusal::MissingKey => MISSING_KEY,
+                Refusal::InvalidKey(InvalidKey::Repeated) => REPEATED_KEY,
+                Refusal::InvalidKey(_) => INVALID_KEY,
+                Refusal::UnknownCaller => UNKNOWN_CALLER,
+                Refusal::InProgress => IN_PROGRESS,
+                Refusal::KeyReused => KEY_REUSED,
+                Refusal::StoreFailed(_) => STORE_FAILED,
+            },
+            Self::BrokenUpload => BROKEN_UPLOAD,
+            Self::NoResponse => NO_RESPONSE,
+            Self::Unknown(_) => UNKNOWN,
+        }
     }
 }
 
@@ -155,6 +181,13 @@ const NO_RESPONSE: &str = problem!(
     "Nothing was done."
 );
 const STORE_FAILED: &str = problem!(
+    "StoreFailed",
+    "503",
+    "idempotency_store_unavailable",
+    "The idempotency store is unavailable",
+    "The request was not carried out. Retry later with the same key."
+);
+const UNKNOWN: &str = problem!(
     "StoreFailed",
     "503",
     "idempotency_store_unavailable",

@@ -12,7 +12,6 @@ use http_body::Body;
 use super::execution::Origin;
 use super::judgement::{Judgement, declared_length};
 use super::lease::Lease;
-use super::replay;
 use crate::body::{Ahead, End, Read, read};
 use crate::outcome::NotKept;
 use crate::store::{Owner, Ownership, TransactionalStore};
@@ -50,7 +49,8 @@ impl<St: TransactionalStore> Transaction<St> {
     {
         let config = &self.lease.setup.config;
         let (mut parts, body) = response.into_parts();
-        let judgement = Judgement::of(&parts, &body, config, &self.lease.key, &self.origin.upload);
+        let mut origin = self.origin.clone();
+        let judgement = Judgement::of(&parts, &body, config, &self.lease.key, &mut origin);
         let (data, body, ahead) = match judgement {
             Judgement::RulePanicked => return Err(TransactionalErrorKind::RulePanicked.into()),
             Judgement::NotKept(NotKept::BrokenUpload) => {
@@ -67,25 +67,20 @@ impl<St: TransactionalStore> Transaction<St> {
             Judgement::OfSize(_) | Judgement::OfUnknownSize => {
                 let read = read_whole(&mut parts, body, config.max_response_bytes).await;
                 // Known only now, if the body is made while the request is still read.
-                if self.origin.upload.is_broken() {
+                if origin.upload.is_broken() {
                     return Err(TransactionalErrorKind::BrokenUpload.into());
                 }
                 read?
             }
         };
-        let record = replay::record(
-            self.origin.fingerprint,
-            parts.status,
-            &parts.headers,
-            data.as_deref(),
-        );
+        let record = origin.record(parts.status, &parts.headers, data.as_deref());
         let Lease {
             setup, key, owner, ..
         } = &self.lease;
         let call = self.written.begin();
         let kept = setup
             .store
-            .complete_in(connection, key, *owner, &record, config.ttl);
+            .complete_in(connection, key, *owner, &record, origin.ttl);
         let kept = kept.await;
         if let Ok(Ownership::Held) = kept {
             self.written.set_last(call);

@@ -15,7 +15,14 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// Creates the fingerprint of a request with this method and target.
     pub fn new(method: &Method, uri: &Uri) -> Self {
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
+        Self::of_target(
+            method,
+            uri.path_and_query().map_or("/", |target| target.as_str()),
+        )
+    }
+
+    /// Creates the fingerprint of a request with this method, and what counts as its target.
+    pub fn of_target(method: &Method, target: &str) -> Self {
         let mut hash = Sha256::new();
         hash.update(method.as_str());
         // A method is a token (RFC 9110, section 9.1) and holds no space, so a space separates

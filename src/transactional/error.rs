@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::guarded::problem::Problem;
+use crate::refusal::Refusal;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// An error of [`Transactional::in_transaction`]: its kind, and the cause as
@@ -67,13 +68,13 @@ impl<B: From<Bytes>> From<TransactionalError> for Response<B> {
     fn from(error: TransactionalError) -> Self {
         let problem = match error.kind {
             TransactionalErrorKind::LeaseLost | TransactionalErrorKind::AlreadyKept => {
-                Problem::InProgress
+                Refusal::InProgress.into()
             }
             TransactionalErrorKind::BrokenUpload => Problem::BrokenUpload,
             TransactionalErrorKind::BrokenBody | TransactionalErrorKind::RulePanicked => {
                 Problem::NoResponse
             }
-            TransactionalErrorKind::Store(kind) => Problem::StoreFailed(kind),
+            TransactionalErrorKind::Store(kind) => Refusal::StoreFailed(kind).into(),
         };
         problem.into_response().map(B::from)
     }
