@@ -120,9 +120,14 @@ impl<S, St: Store> Idempotency<S, St> {
             request.extensions_mut().insert(why);
         }
         if self.setup.config.transactional {
-            // Unless a layer further out has one for it.
             let extensions = request.extensions_mut();
-            extensions.get_or_insert_with(Transactional::<St>::unguarded);
+            // A layer further out may have one for it.
+            if extensions.get::<Transactional<St>>().is_none() {
+                if extensions.get::<Guarded>().is_some() {
+                    trace::guarded_by_another();
+                }
+                extensions.insert(Transactional::<St>::unguarded());
+            }
         }
         ResponseFuture::passed_through(self.inner.call(request), why)
     }

@@ -105,14 +105,31 @@ pub(crate) fn rule_panicked(key: &RecordKey) {
     );
 }
 
-/// A handler kept a response in its transaction, and never committed it.
+/// A handler kept a response in its transaction and returned it, but did not commit it.
 pub(crate) fn never_committed(key: &RecordKey) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: TARGET,
         record = %key,
-        "a handler returned a response that it has kept in a transaction, but did not commit that; \
-         the client has the response, and its key is free: a retry runs"
+        "a handler returned a response that it has kept in a transaction, but did not commit that: \
+         it forgot to, or a statement had failed before and PostgreSQL rolled back, or its \
+         connection leads to another database; its key is free, and a retry runs"
     );
+}
+
+/// A request that a layer further out guards came to a layer that is transactional. Logged once a
+/// process.
+pub(crate) fn guarded_by_another() {
+    #[cfg(feature = "tracing")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(target: TARGET,
+                "a request passes a transactional layer inside another one that guards it and is not \
+                 transactional, or has another store: its handler's in_transaction does nothing; call \
+                 transactional() on the outer layer, or take one of them away (logged once)"
+            );
+        });
+    }
 }
 
 /// A handler failed, and its transaction was committed all the same.
@@ -146,8 +163,8 @@ pub(crate) fn kept_twice(key: &RecordKey) {
     #[cfg(feature = "tracing")]
     tracing::error!(target: TARGET,
         record = %key,
-        "a handler called in_transaction again, and its first call was in the same transaction, or \
-         in one that was committed"
+        "a handler called in_transaction again, and its first call was in the same transaction or in \
+         one that was committed, or its key was taken over since"
     );
 }
 

@@ -13,5 +13,4 @@ pub(crate) use self::drain::{DrainLimits, drain};
 pub(crate) use self::recording::{Recorded, Recorder};
 pub use self::request::RequestBody;
 pub(crate) use self::request::UploadState;
-pub(crate) use self::response::Ahead;
 pub use self::response::ResponseBody;

@@ -55,19 +55,6 @@ struct Buffered<B: Body<Data = Bytes>> {
     size: Option<u64>,
 }
 
-/// What was read ahead of a body, apart from it.
-#[derive(Clone)]
-pub(crate) struct Ahead {
-    data: Bytes,
-    trailers: Option<HeaderMap>,
-}
-
-impl Ahead {
-    pub(crate) fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
-        Self { data, trailers }
-    }
-}
-
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     /// Hands the handler's body on as it is.
     pub(crate) fn passing(inner: B) -> Self {
@@ -99,15 +86,16 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
     }
 
     /// Sends what was read ahead of a body, and then the rest of it.
-    pub(crate) fn behind(ahead: &Ahead, rest: B) -> Self {
-        let Ahead { data, trailers } = ahead.clone();
-        let size = rest
-            .size_hint()
-            .exact()
-            .map(|rest| rest + data.len() as u64);
-        let mut frames = VecDeque::from([Ok(Frame::data(data))]);
-        frames.extend(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
-        Self::buffered(frames, Some(Box::pin(rest)), size)
+    pub(crate) fn behind(ahead: Bytes, rest: B) -> Self {
+        let frames = VecDeque::from([Ok(Frame::data(ahead))]);
+        Self::buffered(frames, Some(Box::pin(rest)), None)
+    }
+
+    /// Sends these bytes and trailers.
+    pub(crate) fn with_trailers(data: Bytes, trailers: HeaderMap) -> Self {
+        let size = data.len() as u64;
+        let frames = [Ok(Frame::data(data)), Ok(Frame::trailers(trailers))];
+        Self::buffered(frames.into(), None, Some(size))
     }
 
     /// Hands the handler's body on while a copy is taken.

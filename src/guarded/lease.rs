@@ -96,6 +96,10 @@ impl<St: Store> Lease<St> {
             }
             self.background.sleep(pause)?.await;
             pause = (pause * 2).min(config.lease / 4);
+            if self.may_be_written() {
+                // It can't end sooner than the transaction, which has it locked.
+                continue;
+            }
             // A claim that has ended needs no release. A record is kept even then, unless the key
             // is another's by now.
             let renewed = self.renew().await;
@@ -114,7 +118,9 @@ impl<St: Store> Lease<St> {
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
             if self.may_be_written() {
-                // The record's row is locked, and with it the claim is the transaction's.
+                // The row is locked as long as the transaction is open, so this may fail, and matters
+                // only if that was rolled back.
+                let _ = self.try_to_renew().await;
                 pause = lease / 3;
                 continue;
             }
@@ -139,13 +145,17 @@ impl<St: Store> Lease<St> {
     }
 
     async fn renew(&self) -> Result<Ownership, StoreError> {
+        let renewed = self.try_to_renew().await;
+        self.report("renew", &renewed);
+        renewed
+    }
+
+    async fn try_to_renew(&self) -> Result<Ownership, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
         // Not longer than until the next renewal, also where the lease is shorter than the patience.
         let limit = config.store_timeout.min(config.lease / 3);
         let renewed = store.renew(&self.key, self.owner, config.lease);
-        let renewed = self.within(limit, renewed).await;
-        self.report("renew", &renewed);
-        renewed
+        self.within(limit, renewed).await
     }
 
     /// Waits for a step of the store, at most for `limit`.

@@ -17,7 +17,9 @@ pub(crate) enum Problem {
     /// The handler's answer to half an upload.
     BrokenUpload,
     /// The handler has made no response that could be kept.
-    NoResponse,
+    NoResponse(NotKept),
+    /// The handler has kept its response in a transaction, and not committed that.
+    NotCommitted,
     /// The store can't say what became of the handler's response.
     Unknown(StoreErrorKind),
 }
@@ -61,7 +63,8 @@ impl Problem {
                 Refusal::StoreFailed(kind) => Outcome::StoreFailed(kind),
             },
             Self::BrokenUpload => Outcome::NotKept(NotKept::BrokenUpload),
-            Self::NoResponse => Outcome::NotKept(NotKept::Rule),
+            Self::NoResponse(why) => Outcome::NotKept(why),
+            Self::NotCommitted => Outcome::NotKept(NotKept::NotCommitted),
             Self::Unknown(kind) => Outcome::StoreFailed(kind),
         }
     }
@@ -70,7 +73,7 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.status(),
             Self::BrokenUpload => StatusCode::BAD_REQUEST,
-            Self::NoResponse => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::NoResponse(_) | Self::NotCommitted => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unknown(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -79,7 +82,7 @@ impl Problem {
     fn passes(self) -> bool {
         match self {
             Self::Refused(refusal) => refusal.retry_after().is_some(),
-            Self::BrokenUpload | Self::NoResponse => false,
+            Self::BrokenUpload | Self::NoResponse(_) | Self::NotCommitted => false,
             Self::Unknown(_) => true,
         }
     }
@@ -96,7 +99,8 @@ impl Problem {
                 Refusal::StoreFailed(_) => STORE_FAILED,
             },
             Self::BrokenUpload => BROKEN_UPLOAD,
-            Self::NoResponse => NO_RESPONSE,
+            Self::NoResponse(_) => NO_RESPONSE,
+            Self::NotCommitted => NOT_COMMITTED,
             Self::Unknown(_) => UNKNOWN,
         }
     }
@@ -171,14 +175,21 @@ const BROKEN_UPLOAD: &str = problem!(
     "400",
     "idempotency_upload_broken",
     "The request ended before its body did",
-    "Nothing was done. Send the request again with the same key."
+    "Send the request again with the same key."
 );
 const NO_RESPONSE: &str = problem!(
     "NotKept",
     "500",
     "idempotency_response_broken",
-    "The response could not be made",
-    "Nothing was done."
+    "The response could not be kept",
+    "The server has a fault. The request may be sent again with the same key."
+);
+const NOT_COMMITTED: &str = problem!(
+    "NotKept",
+    "500",
+    "idempotency_not_committed",
+    "The request was not carried out",
+    "The server has a fault: it did not commit its changes. The request may be sent again with the same key."
 );
 const STORE_FAILED: &str = problem!(
     "StoreFailed",

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, Response, response};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Response, response};
 use http_body::Body;
 
 use super::execution::Origin;
 use super::judgement::{Judgement, declared_length};
 use super::lease::Lease;
-use crate::body::{Ahead, End, Read, read};
+use crate::body::{End, Read, ResponseBody, read};
 use crate::outcome::NotKept;
 use crate::store::{Owner, Ownership, TransactionalStore};
 use crate::trace;
@@ -51,7 +51,7 @@ impl<St: TransactionalStore> Transaction<St> {
         let (mut parts, body) = response.into_parts();
         let mut origin = self.origin.clone();
         let judgement = Judgement::of(&parts, &body, config, &self.lease.key, &mut origin);
-        let (data, body, ahead) = match judgement {
+        let (data, body, apart) = match judgement {
             Judgement::RulePanicked => return Err(TransactionalErrorKind::RulePanicked.into()),
             Judgement::NotKept(NotKept::BrokenUpload) => {
                 return Err(TransactionalErrorKind::BrokenUpload.into());
@@ -101,19 +101,20 @@ impl<St: TransactionalStore> Transaction<St> {
             owner: *owner,
             call,
             has_body: data.is_some(),
-            ahead: ahead.map(Arc::new),
+            encoding: parts.headers.get(CONTENT_ENCODING).cloned(),
+            apart: apart.map(Arc::new),
         });
         Ok(Response::from_parts(parts, body))
     }
 }
 
-/// Reads a body whole. Returns its data unless it is over the limit, the body to hand on, and what the
-/// layer is to send before that.
+/// Reads a body whole. Returns its data unless it is over the limit, the body to hand on, and what
+/// that has no place for.
 async fn read_whole<B>(
     parts: &mut response::Parts,
     mut body: B,
     limit: usize,
-) -> Result<(Option<Bytes>, B, Option<Ahead>), TransactionalError>
+) -> Result<(Option<Bytes>, B, Option<Apart>), TransactionalError>
 where
     B: Body<Data = Bytes> + From<Bytes> + Unpin,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -130,15 +131,14 @@ where
             error,
         )),
         End::Broken(None) => Err(TransactionalErrorKind::BrokenBody.into()),
-        End::TooLong => Ok((None, body, Some(Ahead::new(data, None)))),
+        End::TooLong => Ok((None, body, Some(Apart::Ahead(data)))),
         End::Whole(_) if is_short(&parts.headers, &data) => {
             Err(TransactionalErrorKind::BrokenBody.into())
         }
-        End::Whole(None) => Ok((Some(data.clone()), B::from(data), None)),
-        // A body that is made from bytes has no place for them.
-        End::Whole(Some(trailers)) => {
-            let ahead = Ahead::new(data.clone(), trailers.into_trailers().ok());
-            Ok((Some(data), B::from(Bytes::new()), Some(ahead)))
+        End::Whole(trailers) => {
+            let trailers = trailers.and_then(|frame| frame.into_trailers().ok());
+            let apart = trailers.map(|trailers| Apart::Trailers(data.clone(), trailers));
+            Ok((Some(data.clone()), B::from(data), apart))
         }
     }
 }
@@ -190,15 +190,46 @@ pub(crate) struct Mark {
     call: u32,
     /// Whether the record has the body.
     pub(crate) has_body: bool,
-    /// What is to be sent before the body.
-    pub(crate) ahead: Option<Arc<Ahead>>,
+    /// The `Content-Encoding` of the response.
+    encoding: Option<HeaderValue>,
+    apart: Option<Arc<Apart>>,
+}
+
+/// What belongs to a body and is not in it, since a body that is made from bytes has no place for it.
+enum Apart {
+    /// What was read of it, and comes before.
+    Ahead(Bytes),
+    /// The trailers behind these bytes, which the body has, too.
+    Trailers(Bytes, HeaderMap),
 }
 
 impl Mark {
-    /// Takes the mark of a response, if it is that of this claim's last call.
-    pub(crate) fn take<St>(parts: &mut response::Parts, lease: &Lease<St>) -> Option<Self> {
-        let mark = parts.extensions.remove::<Self>()?;
-        let last = lease.written.as_ref()?.last();
-        (mark.owner == lease.owner && mark.call == last).then_some(mark)
+    /// Takes the mark of a response, if it has one.
+    pub(crate) fn take(parts: &mut response::Parts) -> Option<Self> {
+        parts.extensions.remove()
+    }
+
+    /// Returns whether it is that of this claim's last call.
+    pub(crate) fn is_of<St>(&self, lease: &Lease<St>) -> bool {
+        let last = lease.written.as_ref().map(|written| written.last());
+        self.owner == lease.owner && last == Some(self.call)
+    }
+
+    /// Makes the body to send, or returns that of the response if a middleware has changed it so that
+    /// what is apart does not belong to it any more.
+    pub(crate) fn join<B>(&self, headers: &HeaderMap, body: B) -> Result<ResponseBody<B>, B>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let is_encoded = headers.get(CONTENT_ENCODING) != self.encoding.as_ref();
+        match self.apart.as_deref() {
+            None => Ok(ResponseBody::passing(body)),
+            Some(Apart::Ahead(_)) if is_encoded => Err(body),
+            Some(Apart::Ahead(ahead)) => Ok(ResponseBody::behind(ahead.clone(), body)),
+            Some(Apart::Trailers(..)) if is_encoded => Ok(ResponseBody::passing(body)),
+            Some(Apart::Trailers(data, trailers)) => {
+                Ok(ResponseBody::with_trailers(data.clone(), trailers.clone()))
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use http::Response;
 
 use crate::guarded::problem::Problem;
+use crate::keep::DoNotKeep;
+use crate::outcome::NotKept;
 use crate::refusal::Refusal;
 use crate::store::{StoreError, StoreErrorKind};
 
@@ -71,12 +73,14 @@ impl<B: From<Bytes>> From<TransactionalError> for Response<B> {
                 Refusal::InProgress.into()
             }
             TransactionalErrorKind::BrokenUpload => Problem::BrokenUpload,
-            TransactionalErrorKind::BrokenBody | TransactionalErrorKind::RulePanicked => {
-                Problem::NoResponse
-            }
+            TransactionalErrorKind::BrokenBody => Problem::NoResponse(NotKept::BrokenBody),
+            TransactionalErrorKind::RulePanicked => Problem::NoResponse(NotKept::RulePanicked),
             TransactionalErrorKind::Store(kind) => Refusal::StoreFailed(kind).into(),
         };
-        problem.into_response().map(B::from)
+        let mut response = problem.into_response().map(B::from);
+        // Whatever the rule of `keep_if`: another try may succeed.
+        response.extensions_mut().insert(DoNotKeep);
+        response
     }
 }
 
@@ -87,8 +91,9 @@ pub enum TransactionalErrorKind {
     /// Another request has taken the key over, or has completed it. 409 with `Retry-After`: the retry
     /// will find out.
     LeaseLost,
-    /// A call before this one has kept a response already, in this transaction or in one that was
-    /// committed. 409 with `Retry-After`, unless the layer finds the record and answers with that.
+    /// A call before this one has kept a response already, and the key is not the request's any more:
+    /// that was in this transaction, or in one that was committed, or another request has taken the
+    /// key over since. 409 with `Retry-After`, unless the layer finds the record and answers with it.
     AlreadyKept,
     /// The request's body broke before its end, so that the effects are those of half a request. 400.
     BrokenUpload,

@@ -173,6 +173,6 @@ mod tests {
                 assert!(numbers.insert(statement.number), "{}", statement.sql);
             }
         }
-        assert_eq!(numbers.len(), 21);
+        assert_eq!(numbers.len(), 24);
     }
 }

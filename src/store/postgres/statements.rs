@@ -12,6 +12,8 @@ pub(super) struct Statements {
     pub(super) begin_hurried: Statement,
     pub(super) find: Statement,
     pub(super) complete: Statement,
+    /// In a transaction of the application, whose settings stay as they are.
+    pub(super) complete_in: Statement,
     pub(super) renew: Statement,
     pub(super) release: Statement,
     pub(super) clean: Statement,
@@ -24,24 +26,26 @@ impl Statements {
             migrate: sql::Statement::new(&format!("{LOCK}{schema}"), table),
             is_migrated: sql::Statement::new(IS_MIGRATED, table),
             what_is_there: sql::Statement::new(WHAT_IS_THERE, table),
-            begin: Statement::new(&begin(""), table),
-            begin_hurried: Statement::new(&begin(HURRIED), table),
+            begin: Statement::new(&patient(&BEGIN.replace("HURRIED", "")), table),
+            begin_hurried: Statement::new(&patient(&BEGIN.replace("HURRIED", HURRIED)), table),
             find: Statement::new(FIND, table),
-            complete: Statement::new(COMPLETE, table),
-            renew: Statement::new(RENEW, table),
-            release: Statement::new(RELEASE, table),
+            complete: Statement::new(&patient(COMPLETE), table),
+            complete_in: Statement::new(&COMPLETE.replace("PATIENT", "true"), table),
+            renew: Statement::new(&patient(RENEW), table),
+            release: Statement::new(&patient(RELEASE), table),
             clean: Statement::new(CLEAN, table),
         }
     }
 
     /// Returns the statements that are prepared.
     #[cfg(test)]
-    pub(super) fn of_requests(&self) -> [&Statement; 7] {
+    pub(super) fn of_requests(&self) -> [&Statement; 8] {
         let Self {
             begin,
             begin_hurried,
             find,
             complete,
+            complete_in,
             renew,
             release,
             clean,
@@ -98,7 +102,7 @@ WITH found AS (
 ), claimed AS (
     INSERT INTO "idempotency" AS held (key, expires, entry)
     SELECT $2, statement_timestamp() + $4::bigint * interval '1 microsecond', $3
-    WHERE NOT EXISTS (SELECT FROM found) HURRIED
+    WHERE NOT EXISTS (SELECT FROM found) AND PATIENT HURRIED
     ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
     WHERE held.expires <= statement_timestamp()
     RETURNING entry
@@ -108,8 +112,13 @@ SELECT entry FROM found UNION ALL SELECT entry FROM claimed"#;
 /// Makes a claim that does not wait for the disk: the setting holds for this statement's commit.
 const HURRIED: &str = "AND set_config('synchronous_commit', 'off', true) = 'off'";
 
-fn begin(hurried: &str) -> String {
-    BEGIN.replace("HURRIED", hurried)
+/// Bounds how long this statement waits for a row that a transaction of the application has written: a
+/// few that hang must not hold all connections of the store. It is less than the layer's usual
+/// `store_timeout`, so that the answer is still heard.
+const PATIENT: &str = "set_config('lock_timeout', '400ms', true) <> ''";
+
+fn patient(sql: &str) -> String {
+    sql.replace("PATIENT", PATIENT)
 }
 
 /// What is kept, for a server that takes no writes.
@@ -123,19 +132,21 @@ SELECT entry FROM "idempotency" WHERE key = $2 AND expires > statement_timestamp
 /// a few microseconds more than an `UPDATE` that knows no absent key.
 const COMPLETE: &str = r#"
 INSERT INTO "idempotency" AS held (key, expires, entry)
-SELECT $2, statement_timestamp() + $5::bigint * interval '1 microsecond', $4 WHERE IS_RIGHT
+SELECT $2, statement_timestamp() + $5::bigint * interval '1 microsecond', $4 WHERE IS_RIGHT AND PATIENT
 ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
 WHERE held.expires <= statement_timestamp() OR substring(held.entry FROM 1 FOR 18) = $3
 RETURNING true"#;
 
 const RENEW: &str = r#"
 UPDATE "idempotency" SET expires = statement_timestamp() + $4::bigint * interval '1 microsecond'
-WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp() AND IS_RIGHT
+WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp()
+    AND IS_RIGHT AND PATIENT
 RETURNING true"#;
 
 const RELEASE: &str = r#"
 DELETE FROM "idempotency"
-WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp() AND IS_RIGHT
+WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp()
+    AND IS_RIGHT AND PATIENT
 RETURNING true"#;
 
 /// The index on `expires` makes this 20 times as fast in a table of 300,000 rows (2 ms a step

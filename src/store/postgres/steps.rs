@@ -108,6 +108,7 @@ impl TransactionalStore for PostgresStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
+        sql::must_be_in_transaction(connection)?;
         let entry = encode_record(record, self.compression);
         let values = [
             Value::Bytes(key.as_bytes()),
@@ -116,7 +117,7 @@ impl TransactionalStore for PostgresStore {
             Value::Count(micros(ttl)),
         ];
         // Once, since a statement that fails has ended the transaction.
-        let statement = self.statements.complete.bind(self.protocol, &values);
+        let statement = self.statements.complete_in.bind(self.protocol, &values);
         let rows = statement.fetch_all(connection).await.map_err(store_error)?;
         Ok(sql::ownership(rows.len() as u64))
     }

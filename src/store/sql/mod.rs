@@ -5,6 +5,8 @@ mod statement;
 
 use std::time::Duration;
 
+use sqlx::Connection;
+
 pub(super) use self::cleaner::{Clean, clean, clean_every};
 #[cfg(feature = "postgres")]
 pub(super) use self::statement::inserted;
@@ -29,6 +31,18 @@ pub(super) fn ownership(rows: u64) -> Ownership {
     } else {
         Ownership::Lost
     }
+}
+
+/// Refuses a connection that would commit a record at once, by itself.
+pub(super) fn must_be_in_transaction(connection: &impl Connection) -> Result<(), StoreError> {
+    if connection.is_in_transaction() {
+        return Ok(());
+    }
+    Err(StoreError::new(
+        StoreErrorKind::Misconfigured,
+        "in_transaction was given a connection that is in no transaction: give it `&mut tx` of a \
+         transaction that sqlx has begun, such as by `pool.begin()`",
+    ))
 }
 
 /// Counts a duration in the database's smallest unit, rounded up.

@@ -110,6 +110,7 @@ impl TransactionalStore for SqliteStore {
         record: &Record,
         ttl: Duration,
     ) -> Result<Ownership, StoreError> {
+        sql::must_be_in_transaction(connection)?;
         let prefix = claim_prefix(owner);
         let entry = encode_record(record, self.compression);
         let query = self.statements.complete.query();

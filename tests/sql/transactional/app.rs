@@ -143,13 +143,21 @@ impl<B: Bank> Run<B> {
         tx: &mut B::Tx,
         response: Response<Body>,
     ) -> Result<Response<Body>, TransactionalError> {
-        fn connection<S, C>(connection: &mut C) -> &mut S::Connection<'_>
+        self.try_to_keep_on(tx, response).await
+    }
+
+    pub(crate) async fn try_to_keep_on(
+        &self,
+        connection: &mut B::Connection,
+        response: Response<Body>,
+    ) -> Result<Response<Body>, TransactionalError> {
+        fn connection_of<S, C>(connection: &mut C) -> &mut S::Connection<'_>
         where
             S: for<'c> TransactionalStore<Connection<'c> = C>,
         {
             connection
         }
-        let connection = connection::<Fallible<B::Store>, B::Connection>(tx);
+        let connection = connection_of::<Fallible<B::Store>, B::Connection>(connection);
         self.keep.in_transaction(connection, response).await
     }
 }

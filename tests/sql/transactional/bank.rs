@@ -2,6 +2,7 @@
 
 use std::ops::DerefMut;
 
+use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqlitePoolOptions;
 use sqlx::{AssertSqlSafe, Executor, PgConnection, PgPool, SqliteConnection, SqlitePool};
 use sqlx::{Postgres, Row, Sqlite, Transaction};
@@ -16,6 +17,8 @@ pub(crate) trait Bank: Send + Sync + Sized + 'static {
     type Store: for<'c> TransactionalStore<Connection<'c> = Self::Connection> + Clone;
     type Connection: Send + 'static;
     type Tx: DerefMut<Target = Self::Connection> + Send + 'static;
+    /// A connection that is in no transaction.
+    type Plain: DerefMut<Target = Self::Connection> + Send + 'static;
 
     /// Makes the database, or says that the test is left out.
     fn open(test: &str) -> impl Future<Output = Option<Self>> + Send;
@@ -25,12 +28,19 @@ pub(crate) trait Bank: Send + Sync + Sized + 'static {
     /// Begins a transaction as a handler does that is to write.
     fn begin(&self) -> impl Future<Output = Result<Self::Tx, sqlx::Error>> + Send;
 
+    fn acquire(&self) -> impl Future<Output = Self::Plain> + Send;
+
     fn run(
         connection: &mut Self::Connection,
         sql: &str,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 
     fn commit(tx: Self::Tx) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Writes `now()` as the database does.
+    fn sql(sql: &str) -> String {
+        sql.to_owned()
+    }
 
     /// Counts what a query selects, outside of all transactions.
     fn count(&self, sql: &str) -> impl Future<Output = i64> + Send;
@@ -78,6 +88,7 @@ impl Bank for PostgresBank {
     type Store = PostgresStore;
     type Connection = PgConnection;
     type Tx = Transaction<'static, Postgres>;
+    type Plain = PoolConnection<Postgres>;
 
     async fn open(test: &str) -> Option<Self> {
         let database = Database::of(test).await?;
@@ -100,6 +111,10 @@ impl Bank for PostgresBank {
 
     async fn begin(&self) -> Result<Self::Tx, sqlx::Error> {
         self.pool.begin().await
+    }
+
+    async fn acquire(&self) -> Self::Plain {
+        self.pool.acquire().await.unwrap()
     }
 
     async fn run(connection: &mut PgConnection, sql: &str) -> Result<(), sqlx::Error> {
@@ -140,6 +155,7 @@ impl Bank for SqliteBank {
     type Store = SqliteStore;
     type Connection = SqliteConnection;
     type Tx = Transaction<'static, Sqlite>;
+    type Plain = PoolConnection<Sqlite>;
 
     async fn open(_test: &str) -> Option<Self> {
         let file = File::new();
@@ -164,6 +180,10 @@ impl Bank for SqliteBank {
         self.pool.begin_with("BEGIN IMMEDIATE").await
     }
 
+    async fn acquire(&self) -> Self::Plain {
+        self.pool.acquire().await.unwrap()
+    }
+
     async fn run(connection: &mut SqliteConnection, sql: &str) -> Result<(), sqlx::Error> {
         let sql = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
         connection.execute(sql).await.map(drop)
@@ -171,6 +191,10 @@ impl Bank for SqliteBank {
 
     async fn commit(tx: Self::Tx) -> Result<(), sqlx::Error> {
         tx.commit().await
+    }
+
+    fn sql(sql: &str) -> String {
+        sql.replace("now()", "unixepoch('subsec') * 1000")
     }
 
     async fn count(&self, sql: &str) -> i64 {

@@ -3,12 +3,19 @@
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::middleware::map_response;
+use axum::routing::post;
+use axum::{Extension, Router};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use support::{Frames, Piece};
-use tower_idempotency::{Outcome, TransactionalErrorKind};
+use support::{Answer, Frames, Piece};
+use tower::{Layer, ServiceExt};
+use tower_idempotency::{
+    IdempotencyLayer, Outcome, SqliteStore, Transactional, TransactionalErrorKind,
+};
 
 use super::app::{App, Run, request, respond};
-use super::bank::Bank;
+use super::bank::{Bank, SqliteBank};
 
 super::on_each!(
     a_body_within_the_limit_is_kept_and_one_over_it_is_sent_whole,
@@ -196,4 +203,97 @@ async fn a_rule_that_panics_rolls_back<B: Bank>(bank: Arc<B>) {
     let app = app.with(|layer| layer.keep_if(|_| panic!("the rule's own")));
     assert_eq!(app.send("key").await.unwrap().status, 500);
     assert_eq!(bank.payments().await, 0);
+}
+
+/// axum sets the length of a body by its size hint, where a layer goes round the whole router.
+#[tokio::test]
+async fn lengths_and_trailers_are_right_round_a_router_and_inside_it() {
+    let bodies: [(&str, MakeBody, bool); 3] = [
+        ("exact", || Body::from("0123"), false),
+        (
+            "trailers",
+            || {
+                let end = ("x-end".parse().unwrap(), "yes".parse().unwrap());
+                let trailers = HeaderMap::from_iter([end]);
+                Body::new(Frames::unknown(["0123".into(), Piece::Trailers(trailers)]))
+            },
+            true,
+        ),
+        (
+            "over",
+            || Body::new(Frames::unknown(["0123456789", "ab"])),
+            false,
+        ),
+    ];
+    for (name, body, has_trailers) in bodies {
+        for is_round in [true, false] {
+            let bank = Arc::new(SqliteBank::open("").await.unwrap());
+            let layer = IdempotencyLayer::new(bank.store().clone())
+                .max_response_bytes(LIMIT)
+                .transactional();
+            let handler = move |Extension(keep): Extension<Transactional<SqliteStore>>| {
+                let bank = Arc::clone(&bank);
+                async move {
+                    let mut tx = bank.begin().await.unwrap();
+                    let kept = keep.in_transaction(&mut tx, respond(201, body())).await;
+                    SqliteBank::commit(tx).await.unwrap();
+                    kept.unwrap()
+                }
+            };
+            let router = Router::new().route("/payments", post(handler));
+            let sent = request("key", Body::empty());
+            let response = if is_round {
+                let response = layer.layer(router).oneshot(sent).await.unwrap();
+                response.map(Body::new)
+            } else {
+                router.layer(layer).oneshot(sent).await.unwrap()
+            };
+            let length = response.headers().get("content-length");
+            let length = length.map(|value| value.to_str().unwrap().parse::<usize>().unwrap());
+            let answer = Answer::<Bytes>::read(response).await.unwrap();
+            let place = format!("{name}, {is_round}");
+            assert!(answer.body.starts_with(b"0123"), "{place}: {answer:?}");
+            assert!(
+                length.is_none_or(|length| length == answer.body.len()),
+                "{place}: {length:?}"
+            );
+            assert_eq!(answer.body.len() > LIMIT, name == "over", "{place}");
+            assert_eq!(answer.trailers.is_some(), has_trailers, "{place}");
+        }
+    }
+}
+
+/// What is apart from such a body does not belong to it any more: its client gets what is kept.
+#[tokio::test]
+async fn a_body_over_the_limit_that_is_encoded_inside_the_layer_is_not_mixed_up() {
+    let bank = Arc::new(SqliteBank::open("").await.unwrap());
+    let layer = IdempotencyLayer::new(bank.store().clone())
+        .max_response_bytes(LIMIT)
+        .transactional();
+    let paying = Arc::clone(&bank);
+    let handler = move |Extension(keep): Extension<Transactional<SqliteStore>>| {
+        let bank = Arc::clone(&paying);
+        async move {
+            let mut tx = bank.begin().await.unwrap();
+            SqliteBank::pay(&mut tx, "key").await.unwrap();
+            let body = Body::new(Frames::unknown(["0123456789", "ab"]));
+            let kept = keep.in_transaction(&mut tx, respond(201, body)).await;
+            SqliteBank::commit(tx).await.unwrap();
+            kept.unwrap()
+        }
+    };
+    let encode = |mut response: http::Response<Body>| async move {
+        let encoding = "upper".parse().unwrap();
+        response.headers_mut().insert("content-encoding", encoding);
+        response
+    };
+    let router: Router = Router::new()
+        .route("/payments", post(handler))
+        .layer(map_response(encode))
+        .layer(layer);
+    let response = router.oneshot(request("key", Body::empty())).await.unwrap();
+    let answer = Answer::<Bytes>::read(response).await.unwrap();
+    assert_eq!((answer.status.as_u16(), answer.body.len()), (201, 0));
+    assert!(answer.is_without_body());
+    assert_eq!(bank.payments().await, 1);
 }

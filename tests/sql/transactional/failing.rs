@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Body;
 use bytes::Bytes;
 use http::StatusCode;
-use support::{Answer, Call, Failure, Fault, Log, soon, until};
+use support::{Answer, Call, Failure, Fault, Log, soon};
 use tower_idempotency::store::StoreErrorKind;
-use tower_idempotency::{NotKept, Outcome, TransactionalErrorKind};
+use tower_idempotency::{NotKept, Outcome, TransactionalError, TransactionalErrorKind};
 
 use super::app::{App, Handled, Run, created, respond};
 use super::bank::Bank;
@@ -23,6 +23,10 @@ super::on_each!(
     a_commit_that_is_refused_is_no_success,
     a_store_that_cant_say_is_answered_with_503_and_the_retry_finds_out,
     a_handler_that_never_commits_is_found_and_its_key_is_free,
+    a_response_that_comes_before_its_commit_waits_for_it,
+    a_store_that_fails_after_the_commit_takes_the_handler_at_its_word,
+    a_connection_in_no_transaction_is_refused,
+    what_an_error_answers_is_not_kept_whatever_the_rule,
     a_handler_that_keeps_twice_in_one_transaction_is_found_and_rolled_back,
     a_handler_that_keeps_again_after_a_commit_is_answered_with_the_kept_response,
     a_record_of_another_request_is_no_answer_for_this_one,
@@ -171,9 +175,10 @@ async fn a_handler_that_gives_up_waiting_and_commits_is_answered_with_the_kept_r
     let app = App::new(&bank, |run: Run<B>| async move {
         let mut tx = run.pay().await;
         run.store.once(Call::Complete, Fault::HangAfter);
-        let keeping = run.try_to_keep_in(&mut tx, created(1));
-        let given_up = tokio::time::timeout(Duration::from_millis(200), keeping).await;
-        assert!(given_up.is_err());
+        tokio::select! {
+            kept = run.try_to_keep_in(&mut tx, created(1)) => panic!("{kept:?}"),
+            () = run.store.hangs() => {}
+        }
         B::commit(tx).await.unwrap();
         Ok(respond(500, Body::from("too slow")))
     });
@@ -273,15 +278,83 @@ async fn a_handler_that_never_commits_is_found_and_its_key_is_free<B: Bank>(bank
         Ok(response)
     });
     let first = app.send("key").await.unwrap();
-    assert_eq!(first.body, "{\"run\":1}");
-    until_released(&app, 1).await;
+    assert_eq!(first.status, 500);
+    assert_eq!(first.outcome, Outcome::NotKept(NotKept::NotCommitted));
     assert!(log.take().contains("did not commit"));
     app.send("key").await.unwrap().assert_run("{\"run\":2}");
     assert_eq!(bank.payments().await, 1);
-
-    // One that does is not taken for such.
-    until_released(&app, 2).await;
+    // One that commits is not taken for such.
     assert!(!log.take().contains("did not commit"));
+}
+
+async fn a_response_that_comes_before_its_commit_waits_for_it<B: Bank>(bank: Arc<B>) {
+    let app = App::new(&bank, |run: Run<B>| async move {
+        let (tx, response) = run.pay_and_keep().await.unwrap();
+        tokio::spawn(async move {
+            while !run.store.calls().contains(&Call::Release) {
+                tokio::task::yield_now().await;
+            }
+            B::commit(tx).await.unwrap();
+        });
+        Ok(response)
+    });
+    app.send("key").await.unwrap().assert_replay("{\"run\":1}");
+    assert_eq!((bank.payments().await, app.runs()), (1, 1));
+}
+
+async fn a_store_that_fails_after_the_commit_takes_the_handler_at_its_word<B: Bank>(bank: Arc<B>) {
+    let app = App::new(&bank, |run: Run<B>| async move {
+        let (tx, response) = run.pay_and_keep().await.unwrap();
+        B::commit(tx).await.unwrap();
+        run.store
+            .once(Call::Begin, Fault::Fail(StoreErrorKind::Unavailable));
+        Ok(response)
+    });
+    app.send("key").await.unwrap().assert_run("{\"run\":1}");
+    let detached = app.layer.detached();
+    detached.wait(Duration::from_secs(20)).await.unwrap();
+    app.send("key").await.unwrap().assert_replay("{\"run\":1}");
+    assert_eq!((bank.payments().await, app.runs()), (1, 1));
+}
+
+async fn a_connection_in_no_transaction_is_refused<B: Bank>(bank: Arc<B>) {
+    let app = App::new(&bank, |run: Run<B>| async move {
+        let mut plain = run.bank.acquire().await;
+        let kept = run.try_to_keep_on(&mut plain, created(1)).await;
+        let error = kept.unwrap_err();
+        let kind = TransactionalErrorKind::Store(StoreErrorKind::Misconfigured);
+        assert_eq!(error.kind(), kind);
+        Ok(error.into())
+    });
+    assert_eq!(app.send("key").await.unwrap().status, 503);
+    assert_eq!(bank.entries().await, 0);
+}
+
+async fn what_an_error_answers_is_not_kept_whatever_the_rule<B: Bank>(bank: Arc<B>) {
+    for kind in [
+        TransactionalErrorKind::LeaseLost,
+        TransactionalErrorKind::AlreadyKept,
+        TransactionalErrorKind::BrokenUpload,
+        TransactionalErrorKind::BrokenBody,
+        TransactionalErrorKind::RulePanicked,
+        TransactionalErrorKind::Store(StoreErrorKind::Timeout),
+    ] {
+        let app = App::new(&bank, move |run: Run<B>| async move {
+            if run.number == 1 {
+                return Ok(TransactionalError::from(kind).into());
+            }
+            Ok(created(run.number))
+        });
+        let app = app.with(|layer| layer.keep_if(|_| true));
+        let key = kind.to_string();
+        let first = app.send(&key).await.unwrap();
+        assert_eq!(
+            first.outcome,
+            Outcome::NotKept(NotKept::DoNotKeep),
+            "{kind}"
+        );
+        app.send(&key).await.unwrap().assert_run("{\"run\":2}");
+    }
 }
 
 async fn a_handler_that_keeps_twice_in_one_transaction_is_found_and_rolled_back<B: Bank>(
@@ -357,17 +430,6 @@ async fn no_longer_in_progress<B: Bank>(app: &App<B>, key: &str) -> Answer<Bytes
         }
     })
     .await
-}
-
-/// Waits until the store was asked so many times whether a handler has committed.
-async fn until_released<B: Bank>(app: &App<B>, times: usize) {
-    let is_released = || {
-        let calls = app.store.calls();
-        calls.iter().filter(|call| **call == Call::Release).count() == times
-    };
-    until(is_released).await;
-    let detached = app.layer.detached();
-    detached.wait(Duration::from_secs(20)).await.unwrap();
 }
 
 async fn catch<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn std::any::Any + Send>> {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Call, Fault};
+use support::{Call, Fault, soon};
+use tokio::sync::Notify;
 use tower_idempotency::store::{Begin, Claim, Owner, Ownership, Record, TransactionalStore};
 use tower_idempotency::{RecordKey, Store, StoreError};
 
@@ -17,6 +18,8 @@ pub(crate) struct Fallible<S> {
     next: Arc<Mutex<HashMap<Call, Fault>>>,
     calls: Arc<Mutex<Vec<Call>>>,
     durable_claims: Arc<AtomicUsize>,
+    /// Is notified when a step hangs.
+    hanging: Arc<Notify>,
 }
 
 impl<S> Fallible<S> {
@@ -26,6 +29,7 @@ impl<S> Fallible<S> {
             next: Arc::default(),
             calls: Arc::default(),
             durable_claims: Arc::default(),
+            hanging: Arc::default(),
         }
     }
 
@@ -42,6 +46,11 @@ impl<S> Fallible<S> {
     /// Returns how many claims were to be durable.
     pub(crate) fn durable_claims(&self) -> usize {
         self.durable_claims.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a step was taken whose answer does not come.
+    pub(crate) async fn hangs(&self) {
+        soon(self.hanging.notified()).await;
     }
 
     async fn step<T>(
@@ -61,6 +70,7 @@ impl<S> Fallible<S> {
             Some(Fault::Hang) => pending().await,
             Some(Fault::HangAfter) => {
                 step.await?;
+                self.hanging.notify_one();
                 pending().await
             }
             Some(other) => panic!("{other:?} is not for this store"),

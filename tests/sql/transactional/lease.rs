@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use support::{Call, Gate};
+use support::{Call, Gate, Log};
 use tower_idempotency::TransactionalErrorKind;
 
 use super::app::{App, Run, created};
@@ -13,7 +13,8 @@ super::on_each!(
     effects_of_a_handler_whose_key_was_taken_over_are_rolled_back,
     effects_are_committed_after_the_lease_if_nobody_has_taken_over,
     a_client_that_leaves_does_not_stop_the_transaction,
-    a_lease_is_not_renewed_while_a_transaction_has_the_record,
+    a_lease_is_renewed_after_a_rollback,
+    a_renewal_that_meets_the_transaction_changes_nothing,
 );
 
 async fn effects_of_a_handler_whose_key_was_taken_over_are_rolled_back<B: Bank>(bank: Arc<B>) {
@@ -110,21 +111,20 @@ async fn a_client_that_leaves_does_not_stop_the_transaction<B: Bank>(bank: Arc<B
     assert_eq!((bank.payments().await, app.runs()), (1, 1));
 }
 
-async fn a_lease_is_not_renewed_while_a_transaction_has_the_record<B: Bank>(bank: Arc<B>) {
+async fn a_lease_is_renewed_after_a_rollback<B: Bank>(bank: Arc<B>) {
     let lease = Duration::from_millis(600);
     let app = App::new(&bank, move |run: Run<B>| async move {
-        let renewals = || {
-            let calls = run.store.calls();
-            calls.iter().filter(|call| **call == Call::Renew).count()
-        };
-        while renewals() == 0 {
-            tokio::time::sleep(lease / 60).await;
-        }
+        let (tx, _) = run.pay_and_keep().await.unwrap();
+        drop(tx);
+        // Longer than the lease, before the transaction is tried again.
+        tokio::time::sleep(2 * lease).await;
+        let entries = "SELECT count(*) FROM idempotency WHERE expires > now()";
+        assert_eq!(
+            run.bank.count(&B::sql(entries)).await,
+            1,
+            "the lease has ended"
+        );
         let (tx, response) = run.pay_and_keep().await.unwrap();
-        let before = renewals();
-        // Longer than the next one takes to come.
-        tokio::time::sleep(lease).await;
-        assert_eq!(renewals(), before);
         B::commit(tx).await.unwrap();
         Ok(response)
     });
@@ -132,4 +132,22 @@ async fn a_lease_is_not_renewed_while_a_transaction_has_the_record<B: Bank>(bank
     app.send("key").await.unwrap().assert_run("{\"run\":1}");
     app.send("key").await.unwrap().assert_replay("{\"run\":1}");
     assert_eq!(bank.payments().await, 1);
+}
+
+async fn a_renewal_that_meets_the_transaction_changes_nothing<B: Bank>(bank: Arc<B>) {
+    let log = Log::begin();
+    let app = App::new(&bank, move |run: Run<B>| async move {
+        let (tx, response) = run.pay_and_keep().await.unwrap();
+        while !run.store.calls().contains(&Call::Renew) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        B::commit(tx).await.unwrap();
+        Ok(response)
+    });
+    let app = app.with(|layer| layer.lease(Duration::from_millis(600)));
+    app.send("key").await.unwrap().assert_run("{\"run\":1}");
+    app.send("key").await.unwrap().assert_replay("{\"run\":1}");
+    assert_eq!(bank.payments().await, 1);
+    // Nothing is wrong with the store.
+    assert!(!log.take().contains("the idempotency store fails"));
 }

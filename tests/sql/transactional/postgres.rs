@@ -4,9 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Executor;
-use support::Failure;
-use tower_idempotency::store::{Claim, Fingerprint, Owner, StoreErrorKind};
-use tower_idempotency::{PostgresStore, RecordKey, Store, TransactionalErrorKind};
+use support::{Failure, Gate, Log, soon};
+use tokio::task::JoinSet;
+use tower_idempotency::store::{
+    Begin, Claim, Fingerprint, Owner, Ownership, Record, StoreErrorKind, TransactionalStore,
+};
+use tower_idempotency::{
+    NotKept, Outcome, PostgresStore, RecordKey, Store, TransactionalErrorKind,
+};
 
 use super::app::{App, Run, created};
 use super::bank::{Bank, PostgresBank};
@@ -125,16 +130,164 @@ async fn a_claim_that_is_not_durable_waits_for_no_standby() {
     while !is_set().await {
         tokio::task::yield_now().await;
     }
-    let begin = async |byte: u8, is_durable: bool| {
-        let claim = Claim::new(Owner::new(), Fingerprint::from_bytes([byte; 32]));
-        let claim = claim.durable(is_durable);
-        let key = RecordKey::from_bytes([byte; 32]);
-        let begun = store.begin(&key, &claim, Duration::from_secs(60));
-        tokio::time::timeout(Duration::from_secs(2), begun).await
+    let begin = |byte: u8, is_durable: bool| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let claim = Claim::new(Owner::new(), Fingerprint::from_bytes([byte; 32]));
+            let claim = claim.durable(is_durable);
+            let key = RecordKey::from_bytes([byte; 32]);
+            store.begin(&key, &claim, Duration::from_secs(60)).await
+        })
     };
-    assert!(begin(1, false).await.is_ok());
-    assert!(begin(2, true).await.is_err());
-    // The setting has not stayed behind on the connection.
-    assert!(begin(3, false).await.is_ok());
-    assert!(begin(4, true).await.is_err());
+    let waiting = async || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let count = sqlx::query_scalar::<_, i64>(waiting);
+        count.fetch_one(&pool).await.unwrap()
+    };
+    // On whichever connection, and after whatever it did before.
+    for round in 0..4 {
+        soon(begin(round, false)).await.unwrap().unwrap();
+        let durable = begin(round + 100, true);
+        soon(async {
+            while waiting().await <= i64::from(round) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(!durable.is_finished());
+    }
+}
+
+#[tokio::test]
+async fn transactions_that_hang_take_no_connection_from_other_keys() {
+    super::run::<PostgresBank, _>(
+        "transactions_that_hang_take_no_connection_from_other_keys",
+        hanging,
+    )
+    .await;
+}
+
+async fn hanging(bank: Arc<PostgresBank>) {
+    let gate = Gate::new();
+    let within = gate.clone();
+    let app = App::new(&bank, move |run: Run<PostgresBank>| {
+        let gate = within.clone();
+        async move {
+            let (tx, response) = run.pay_and_keep().await.unwrap();
+            if run.key.starts_with("hangs") {
+                tokio::spawn(async move {
+                    gate.pass().await;
+                    PostgresBank::commit(tx).await.unwrap();
+                });
+                return Err(Failure(
+                    "the connection is gone, and the server does not know",
+                ));
+            }
+            PostgresBank::commit(tx).await.unwrap();
+            Ok(response)
+        }
+    });
+    // More than the store has connections, fewer than the application's pool.
+    const HANGING: usize = 8;
+    let app = Arc::new(app.with(|layer| {
+        layer
+            .store_timeout(Duration::from_secs(2))
+            .lease(Duration::from_secs(20))
+    }));
+    let mut firsts = JoinSet::new();
+    for n in 0..HANGING {
+        let app = Arc::clone(&app);
+        firsts.spawn(async move { app.send(&format!("hangs {n}")).await.unwrap() });
+    }
+    for first in firsts.join_all().await {
+        assert_eq!(first.status, 503, "{first:?}");
+    }
+    // Their releases are tried again meanwhile, and their clients come back.
+    let mut retries = JoinSet::new();
+    for n in 0..HANGING {
+        let app = Arc::clone(&app);
+        retries.spawn(async move { app.send(&format!("hangs {n}")).await.unwrap() });
+    }
+    for n in 0..50 {
+        let other = app.send(&format!("other {n}")).await.unwrap();
+        assert_eq!(other.outcome, Outcome::Kept, "{n}: {other:?}");
+    }
+    for retry in retries.join_all().await {
+        assert_eq!(retry.status, 409, "{retry:?}");
+    }
+    for _ in 0..HANGING {
+        gate.open();
+    }
+    for n in 0..HANGING {
+        let key = format!("hangs {n}");
+        soon(async {
+            while app.send(&key).await.unwrap().outcome != Outcome::Replayed {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+    }
+    assert_eq!(bank.payments().await, HANGING as i64 + 50);
+}
+
+#[tokio::test]
+async fn a_commit_that_rolls_back_without_a_word_is_no_success() {
+    super::run::<PostgresBank, _>(
+        "a_commit_that_rolls_back_without_a_word_is_no_success",
+        rolls_back,
+    )
+    .await;
+}
+
+async fn rolls_back(bank: Arc<PostgresBank>) {
+    let log = Log::begin();
+    let app = App::new(&bank, |run: Run<PostgresBank>| async move {
+        let (mut tx, response) = run.pay_and_keep().await.unwrap();
+        if run.number == 1 {
+            // Its error is ignored, such as that of an audit log.
+            let _ = PostgresBank::run(&mut tx, "SELECT 1 / 0").await;
+        }
+        // PostgreSQL rolls back, and the driver says that all is well.
+        PostgresBank::commit(tx).await.unwrap();
+        Ok(response)
+    });
+    let first = app.send("key").await.unwrap();
+    assert_eq!(first.status, 500);
+    assert_eq!(first.outcome, Outcome::NotKept(NotKept::NotCommitted));
+    assert!(log.take().contains("did not commit"));
+    assert_eq!(bank.payments().await, 0);
+    app.send("key").await.unwrap().assert_run("{\"run\":2}");
+    assert_eq!(bank.payments().await, 1);
+}
+
+#[tokio::test]
+async fn a_record_is_kept_in_a_transaction_by_the_simple_protocol_too() {
+    super::run::<PostgresBank, _>(
+        "a_record_is_kept_in_a_transaction_by_the_simple_protocol_too",
+        simple_protocol,
+    )
+    .await;
+}
+
+async fn simple_protocol(bank: Arc<PostgresBank>) {
+    let store = bank.store().clone().simple_protocol(true);
+    let (key, owner) = (RecordKey::from_bytes([7; 32]), Owner::new());
+    let headers: [(&http::HeaderName, &http::HeaderValue); 0] = [];
+    let fingerprint = Fingerprint::from_bytes([7; 32]);
+    let record = Record::new(
+        fingerprint,
+        http::StatusCode::CREATED,
+        headers,
+        Some(b"'\\'"),
+    );
+    let mut tx = bank.begin().await.unwrap();
+    let ttl = Duration::from_secs(60);
+    let kept = store.complete_in(&mut tx, &key, owner, &record, ttl).await;
+    assert_eq!(kept.unwrap(), Ownership::Held);
+    PostgresBank::commit(tx).await.unwrap();
+    let claim = Claim::new(Owner::new(), fingerprint);
+    match store.begin(&key, &claim, ttl).await.unwrap() {
+        Begin::Completed(found) => assert_eq!(found.body(), record.body()),
+        found => panic!("{found:?}"),
+    }
 }
