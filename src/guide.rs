@@ -16,6 +16,7 @@ pub mod callers {}
 
 #[doc = "[`transactional`]: crate::IdempotencyLayer::transactional"]
 #[doc = "[`Transactional`]: crate::Transactional"]
+#[doc = "[`is_protected`]: crate::Transactional::is_protected"]
 #[doc = "[`TransactionalStore`]: crate::store::TransactionalStore"]
 #[doc = "[`Store`]: crate::Store"]
 #[doc = "[`DynStore`]: crate::store::DynStore"]

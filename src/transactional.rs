@@ -17,12 +17,11 @@ use crate::store::TransactionalStore;
 /// are committed together, or neither is.
 ///
 /// A handler that has committed its effects and dies before its response is kept would run again.
-/// With this it can't: at most one run for a key is ever committed, whatever becomes of processes,
-/// connections, leases, and the store.
+/// With this it can't: of all runs for a key, at most one commits, for as long as the record is kept.
 ///
 /// It is in the extensions of each request through a layer with
 /// [`IdempotencyLayer::transactional`](crate::IdempotencyLayer::transactional), protected or not. `St`
-/// is the type that was given to `IdempotencyLayer::new`.
+/// is the type that was given to `IdempotencyLayer::new`. A clone belongs to the same request.
 ///
 /// [Exactly once](crate::guide::exactly_once) has an example, what is promised, and what is not.
 pub struct Transactional<St> {
@@ -73,12 +72,17 @@ impl<St: TransactionalStore> Transactional<St> {
     ///   `lock_timeout`), and not for `store_timeout`.
     ///
     /// The response is recognised by a mark in its extensions: a middleware inside the layer may change
-    /// its headers, which are then not part of the record, but must hand its extensions on.
+    /// its headers, which are then not part of the record, but must hand its extensions on. Before it
+    /// leaves, the layer looks whether it was committed.
     ///
     /// # Errors
     ///
     /// [`TransactionalErrorKind`] has each case. The transaction must then be rolled back, which `?`
     /// does where dropping the transaction does. The error can be made into a response.
+    ///
+    /// # Cancellation
+    ///
+    /// If the future is dropped, the record may be part of the transaction or not: roll it back.
     pub async fn in_transaction<B>(
         &self,
         connection: &mut St::Connection<'_>,

@@ -18,7 +18,11 @@ use super::{Owner, Ownership, Record, RecordKey, Store, StoreError};
 ///   once theirs is committed, and not before.
 /// - A step that meets a row which another transaction has changed and not yet committed waits until
 ///   that has ended, and then acts on what is there. Only [`Store::begin`] may answer by what is
-///   committed already, without waiting.
+///   committed already, without waiting. It may also give up waiting, with
+///   [`StoreErrorKind::Timeout`](super::StoreErrorKind::Timeout), and should do so soon: a
+///   transaction that hangs must not take what the steps of other keys need.
+/// - [`TransactionalStore::complete_in`] refuses a connection that is in no transaction, as far as it
+///   can see.
 /// - A claim that is not [durable](super::Claim::is_durable) may be lost when the database's server
 ///   crashes. A record is as durable as the transaction that it is kept in.
 ///

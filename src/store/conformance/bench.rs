@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::clock::{Clock, Term};
 use crate::store::{
     Begin, Claim, Fingerprint, Owner, Ownership, Record, RecordKey, Store, StoreError,
+    StoreErrorKind,
 };
 
 /// A store under test and the clock that it is judged by.
@@ -26,7 +27,7 @@ impl<S: Store> Bench<S> {
     }
 
     pub(super) async fn begin(&self, key: &RecordKey, claim: &Claim, lease: Duration) -> Begin {
-        answer("begin", self.store.begin(key, claim, lease).await)
+        patiently("begin", || self.store.begin(key, claim, lease)).await
     }
 
     pub(super) async fn complete(
@@ -36,16 +37,15 @@ impl<S: Store> Bench<S> {
         record: &Record,
         ttl: Duration,
     ) -> Ownership {
-        let answered = self.store.complete(key, owner, record, ttl).await;
-        answer("complete", answered)
+        patiently("complete", || self.store.complete(key, owner, record, ttl)).await
     }
 
     pub(super) async fn renew(&self, key: &RecordKey, owner: Owner, lease: Duration) -> Ownership {
-        answer("renew", self.store.renew(key, owner, lease).await)
+        patiently("renew", || self.store.renew(key, owner, lease)).await
     }
 
     pub(super) async fn release(&self, key: &RecordKey, owner: Owner) -> Ownership {
-        answer("release", self.store.release(key, owner).await)
+        patiently("release", || self.store.release(key, owner)).await
     }
 
     /// Claims a key that nobody has used.
@@ -275,6 +275,20 @@ fn fresh_bytes() -> [u8; 32] {
     bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
     bytes[16..].copy_from_slice(Uuid::new_v4().as_bytes());
     bytes
+}
+
+/// Takes a step until the store answers: one that waits for a transaction may fail by a timeout.
+async fn patiently<T, Fut>(name: &str, step: impl Fn() -> Fut) -> T
+where
+    Fut: Future<Output = Result<T, StoreError>>,
+{
+    for _ in 0..100 {
+        match step().await {
+            Err(error) if error.kind() == StoreErrorKind::Timeout => {}
+            answered => return answer(name, answered),
+        }
+    }
+    panic!("{name} fails by a timeout, and again and again")
 }
 
 pub(super) fn answer<T>(step: &str, answered: Result<T, StoreError>) -> T {

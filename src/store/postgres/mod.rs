@@ -66,6 +66,9 @@ use super::wire::compression::Compression;
 /// answers again. A connection that is dead without a word is replaced when the server is at no
 /// step any more that takes half a second.
 ///
+/// A step waits for a row that a transaction of the application has written, but not for longer than
+/// 400 ms at the server: then it fails with [`StoreErrorKind::Timeout`](crate::store::StoreErrorKind::Timeout).
+///
 /// A connection whose server takes no writes any more (a standby after a failover) or shuts down is
 /// closed, and the step is tried once more on a new one. Where no server takes writes, because it is
 /// read-only or its disk is full, what is kept is still replayed and what runs is still refused.

@@ -51,7 +51,16 @@ impl Statements {
             clean,
             ..
         } = self;
-        [begin, begin_hurried, find, complete, renew, release, clean]
+        [
+            begin,
+            begin_hurried,
+            find,
+            complete,
+            complete_in,
+            renew,
+            release,
+            clean,
+        ]
     }
 }
 
