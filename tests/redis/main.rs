@@ -5,6 +5,7 @@
 use support::cluster as cluster_support;
 
 mod check;
+mod clock;
 mod cluster;
 #[cfg(feature = "conformance")]
 mod conformance;

@@ -19,6 +19,7 @@ mod server;
 mod store;
 mod wait;
 
+pub mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
 #[cfg(feature = "conformance")]

@@ -13,14 +13,16 @@
 //! ```
 
 pub mod api;
+pub mod counted;
 pub mod crash;
 pub mod instance;
 pub mod lost_reply;
 pub mod outage;
 pub mod proxy;
 pub mod race;
+pub mod steps;
 pub mod store;
 
 #[cfg(feature = "conformance")]
 pub use crate::conformance;
-pub use crate::{daemon, left_out, process};
+pub use crate::{clock, daemon, left_out, process};

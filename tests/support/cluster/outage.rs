@@ -14,12 +14,13 @@ use super::api;
 use crate::daemon::Daemon;
 
 /// What a request met.
-struct Sample {
-    at: Instant,
+pub(super) struct Sample {
+    pub(super) key: String,
+    pub(super) at: Instant,
     /// What the request took; its handler takes no time.
-    waited: Duration,
-    status: StatusCode,
-    outcome: Outcome,
+    pub(super) waited: Duration,
+    pub(super) status: StatusCode,
+    pub(super) outcome: Outcome,
 }
 
 /// A time without the server.
@@ -45,7 +46,7 @@ impl Outage {
     }
 }
 
-const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sends 200 requests a second while the server is killed for two seconds, stopped for three, and
 /// restarted: no request fails, none waits longer than `store_timeout` beyond its handler, and
@@ -175,7 +176,7 @@ fn report(
 }
 
 /// Sends a request every five milliseconds, each under a key of its own, until it is stopped.
-async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
+pub(super) async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
     let mut requests = JoinSet::new();
     let run = api::run_id();
     let mut ticks = interval(Duration::from_millis(5));
@@ -187,10 +188,11 @@ async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
             let at = Instant::now();
             let answer = api::call(&router, &key).await;
             Sample {
-                at,
                 waited: at.elapsed(),
                 status: answer.status,
                 outcome: answer.outcome,
+                key,
+                at,
             }
         });
     }
