@@ -18,6 +18,7 @@ mod refusals;
 mod runtimes;
 mod sentinel;
 mod server;
+mod sites;
 mod tls;
 
 /// What a process does that `cluster_support` has started.

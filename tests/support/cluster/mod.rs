@@ -15,6 +15,7 @@
 pub mod api;
 pub mod counted;
 pub mod crash;
+pub mod fault;
 pub mod instance;
 pub mod lost_reply;
 pub mod outage;

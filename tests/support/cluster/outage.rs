@@ -66,7 +66,7 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
     }
 }
 
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
 
 /// Breaks the server in all ways, and says which bound of time was not kept.
 async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
@@ -202,7 +202,7 @@ pub(super) async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sam
 }
 
 /// Measures by how much a short sleep is late at most: what the machine holds everybody up.
-async fn longest_stall(stop: Arc<AtomicBool>) -> Duration {
+pub(super) async fn longest_stall(stop: Arc<AtomicBool>) -> Duration {
     let mut longest = Duration::ZERO;
     let nap = Duration::from_millis(5);
     while !stop.load(Ordering::SeqCst) {
