@@ -1,14 +1,16 @@
 //! A server that is spoken to by TLS, with certificates that the test makes.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use support::entry::{MINUTE, claim, key, record};
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, Ownership, Store};
 
 use crate::cluster_support::{left_out, process};
+use crate::sentinel::Sentinel;
 use crate::server::Server;
 
 /// Makes an authority, and by it a certificate for the name `localhost`.
@@ -33,66 +35,135 @@ fn make_certificates(folder: &Path) {
     );
 }
 
+/// A folder with an authority and a certificate.
+struct Certificates(PathBuf);
+
+impl Certificates {
+    /// Makes them, or says that the test is left out.
+    fn make(test: &str) -> Option<Self> {
+        if !process::is_there("openssl") {
+            left_out::say(test, "apt-get install openssl");
+            return None;
+        }
+        let [port] = process::free_ports();
+        let folder = std::env::temp_dir().join(format!("idempotency-tls-{port}"));
+        fs::create_dir_all(&folder).unwrap();
+        make_certificates(&folder);
+        Some(Self(folder))
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Returns the settings of a server that is spoken to by TLS at a port.
+    fn settings(&self, port: u16) -> [(&'static str, String); 5] {
+        [
+            ("tls-port", port.to_string()),
+            ("tls-cert-file", self.file("server.crt")),
+            ("tls-key-file", self.file("server.key")),
+            ("tls-ca-cert-file", self.file("ca.crt")),
+            ("tls-auth-clients", "no".to_owned()),
+        ]
+    }
+
+    /// Starts such a server.
+    fn server(&self, test: &str, port: u16) -> Option<Server> {
+        let settings = self.settings(port);
+        let settings = settings.map(|(name, value)| [format!("--{name}"), value]);
+        let settings: Vec<_> = settings.as_flattened().iter().map(String::as_str).collect();
+        Server::start_with(test, &settings)
+    }
+}
+
+impl Drop for Certificates {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Runs a store in a process that trusts one authority, and checks whether it works or fails.
+fn must(outcome: &str, trusted: &str, url: &str, sentinel: Option<&str>) {
+    // What is trusted is in the environment, which a process must not change under its threads.
+    let run = Command::new(std::env::current_exe().unwrap())
+        .args(["tls::client", "--exact", "--nocapture"])
+        .env("SSL_CERT_FILE", trusted)
+        .env(URL, url)
+        .envs(sentinel.map(|sentinel| (SENTINEL, sentinel)))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout).into_owned();
+    let at = format!("{url}, by {sentinel:?}");
+    assert!(run.status.success(), "{at}: {run:?}");
+    assert!(
+        said.contains(&format!("the store {outcome}")),
+        "{at}: {said}"
+    );
+}
+
 #[test]
 fn a_server_is_spoken_to_by_tls_if_its_certificate_is_trusted_and_has_its_name() {
     let test = "a_server_is_spoken_to_by_tls";
-    if !process::is_there("openssl") {
-        left_out::say(test, "apt-get install openssl");
-        return;
-    }
-    let [port] = process::free_ports();
-    let folder = std::env::temp_dir().join(format!("idempotency-tls-{port}"));
-    fs::create_dir_all(&folder).unwrap();
-    make_certificates(&folder);
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let (port, cert, key, ca) = (
-        port.to_string(),
-        file("server.crt"),
-        file("server.key"),
-        file("ca.crt"),
-    );
-    let settings = [
-        ["--tls-port", &port],
-        ["--tls-cert-file", &cert],
-        ["--tls-key-file", &key],
-        ["--tls-ca-cert-file", &ca],
-        ["--tls-auth-clients", "no"],
-    ];
-    let Some(_server) = Server::start_with(test, settings.as_flattened()) else {
+    let Some(certificates) = Certificates::make(test) else {
         return;
     };
-    let runs = [
-        (format!("rediss://localhost:{port}/"), &ca, "works"),
-        // Any other authority, and any other name.
-        (format!("rediss://localhost:{port}/"), &cert, "fails"),
-        (format!("rediss://127.0.0.1:{port}/"), &ca, "fails"),
-        (format!("redis://localhost:{port}/"), &ca, "fails"),
-    ];
-    for (url, trusted, outcome) in runs {
-        // What is trusted is in the environment, which a process must not change under its threads.
-        let run = Command::new(std::env::current_exe().unwrap())
-            .args(["tls::client", "--exact", "--nocapture"])
-            .env("SSL_CERT_FILE", trusted)
-            .env(URL, &url)
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&run.stdout).into_owned();
-        assert!(run.status.success(), "{url}: {run:?}");
-        assert!(
-            said.contains(&format!("the store {outcome}")),
-            "{url}: {said}"
-        );
-    }
-    fs::remove_dir_all(folder).unwrap();
+    let [port] = process::free_ports();
+    let Some(_server) = certificates.server(test, port) else {
+        return;
+    };
+    let [ca, other] = ["ca.crt", "server.crt"].map(|name| certificates.file(name));
+    must("works", &ca, &format!("rediss://localhost:{port}/"), None);
+    // Any other authority, and any other name.
+    must(
+        "fails",
+        &other,
+        &format!("rediss://localhost:{port}/"),
+        None,
+    );
+    must("fails", &ca, &format!("rediss://127.0.0.1:{port}/"), None);
+    must("fails", &ca, &format!("redis://localhost:{port}/"), None);
 }
 
-/// What the test above runs in a process of its own; by itself, nothing.
+#[test]
+fn sentinels_are_spoken_to_by_tls_as_their_urls_say_and_so_is_the_master_as_its_own_says() {
+    let test = "sentinels_are_spoken_to_by_tls";
+    let Some(certificates) = Certificates::make(test) else {
+        return;
+    };
+    let [port, of_sentinel] = process::free_ports();
+    let Some(_master) = certificates.server(test, port) else {
+        return;
+    };
+    // They give a name, since that is what the certificate has.
+    let mut settings = "tls-replication yes\nsentinel resolve-hostnames yes\n\
+                        sentinel announce-hostnames yes\n"
+        .to_owned();
+    for (name, value) in certificates.settings(of_sentinel) {
+        settings += &format!("{name} {value}\n");
+    }
+    let master = format!("localhost {port}");
+    let never = Duration::from_secs(3600);
+    let _sentinel = Sentinel::start_with(&settings, &master, 1, never);
+    let [ca, other] = ["ca.crt", "server.crt"].map(|name| certificates.file(name));
+    let by_tls = format!("rediss://localhost:{of_sentinel}/");
+    let plain = format!("redis://localhost:{of_sentinel}/");
+    must("works", &ca, "rediss://mymaster/", Some(&by_tls));
+    must("fails", &other, "rediss://mymaster/", Some(&by_tls));
+    must("fails", &ca, "rediss://mymaster/", Some(&plain));
+    must("fails", &ca, "redis://mymaster/", Some(&by_tls));
+}
+
+/// What the tests above run in a process of its own; by itself, nothing.
 #[tokio::test]
 async fn client() {
     let Ok(url) = std::env::var(URL) else {
         return;
     };
-    let store = match RedisStore::connect(&url).await {
+    let connected = match std::env::var(SENTINEL) {
+        Ok(sentinel) => RedisStore::connect_sentinel([sentinel], &url).await,
+        Err(_) => RedisStore::connect(&url).await,
+    };
+    let store = match connected {
         Ok(store) => store,
         Err(error) => return println!("the store fails: {error:?}"),
     };
@@ -108,3 +179,4 @@ async fn client() {
 }
 
 const URL: &str = "TEST_TLS_URL";
+const SENTINEL: &str = "TEST_TLS_SENTINEL";
