@@ -5,7 +5,7 @@ use std::time::Duration;
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::DynStore;
 
-use crate::cluster_support::steps;
+use crate::cluster_support::{outage, steps};
 use crate::server::Server;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -23,5 +23,5 @@ async fn a_step_of_the_servers_clock_ends_what_has_less_left_and_prolongs_all_by
             clock.set_ahead(by);
         }
     };
-    steps::of_a_clock(DynStore::new(store), set).await;
+    steps::of_a_clock(DynStore::new(store), outage::EVERY, set).await;
 }

@@ -38,6 +38,7 @@ async fn a_server_that_is_killed_and_loads_its_log_again_has_lost_nothing() {
         what: "killed, with appendfsync always",
         kinds: &[StoreErrorKind::Unavailable, StoreErrorKind::Timeout],
         reads: false,
+        every: outage::EVERY,
     };
     let server = Mutex::new(server);
     let (hurt, heal) = (
@@ -61,6 +62,7 @@ async fn a_password_that_is_changed_hurts_no_request_until_it_is_right_again() {
         // Until the next connection has been refused, there is just none.
         kinds: &[StoreErrorKind::Misconfigured, StoreErrorKind::Unavailable],
         reads: false,
+        every: outage::EVERY,
     };
     let hurt = || {
         server.ask::<()>("ACL SETUSER store resetpass >other");

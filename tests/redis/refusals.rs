@@ -10,6 +10,7 @@ use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, DynStore, Ownership, Store, StoreErrorKind};
 
 use crate::cluster_support::fault::Fault;
+use crate::cluster_support::outage;
 use crate::server::{Server, ask};
 
 /// A way in which a server comes to refuse writes, and back.
@@ -206,6 +207,7 @@ async fn a_server_that_refuses_hurts_no_request_and_loses_nothing() {
             // It may be too busy to refuse.
             kinds: &[refusal.kind, StoreErrorKind::Timeout],
             reads: refusal.reads,
+            every: outage::EVERY,
         };
         let (hurt, heal) = (|| (refusal.hurt)(&server), || (refusal.heal)(&server));
         fault.hurts_no_request(&store, hurt, heal).await;

@@ -10,6 +10,13 @@ use tempfile::TempDir;
 /// A file system that is mounted until the test ends.
 pub(crate) struct Disk(TempDir);
 
+/// A disk that promises more room than there is behind it: when that is used up, its writes fail by
+/// `EIO`.
+pub(crate) struct Thin {
+    disk: Disk,
+    behind: Disk,
+}
+
 impl Disk {
     /// Mounts a file system in memory of this many MiB, if this process may do so.
     pub(crate) fn of(mebibytes: u32) -> Option<Self> {
@@ -68,6 +75,34 @@ impl Disk {
         let size = |suffix| self.size_of(suffix) / 1024;
         let [file, log, reserve] = ["", "-wal", "-reserve"].map(size);
         format!("file {file} KiB, log {log} KiB, reserve {reserve} KiB")
+    }
+}
+
+impl Thin {
+    /// Mounts such a disk, if this process may do so.
+    pub(crate) fn new() -> Option<Self> {
+        let behind = Disk::of(24)?;
+        let image = behind.path();
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let image = image.to_str().unwrap();
+        // Without a journal, which would make the first error one for ever.
+        if !run("/usr/sbin/mkfs.ext4", &["-q", "-O", "^has_journal", image]) {
+            return None;
+        }
+        let disk = Disk::mounted(&["-o", "loop", image])?;
+        Some(Self { disk, behind })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.disk.path()
+    }
+
+    pub(crate) fn fail(&self) {
+        self.behind.fill();
+    }
+
+    pub(crate) fn work(&self) {
+        self.behind.drain();
     }
 }
 

@@ -23,10 +23,12 @@ pub struct Fault<'a> {
     pub kinds: &'a [StoreErrorKind],
     /// Whether what is kept and what runs can still be read.
     pub reads: bool,
+    /// The time between two requests of new keys, of which the store must be able to take so many.
+    pub every: Duration,
 }
 
 impl Fault<'_> {
-    /// Sends 200 requests a second before, during and after the fault.
+    /// Sends requests before, during and after the fault.
     ///
     /// No request fails or waits longer than `store_timeout` beyond its handler. What was kept is
     /// replayed and what ran is refused while the store reads, and afterwards in any case. What
@@ -56,7 +58,7 @@ impl Fault<'_> {
         let router = counted.router(layer);
         let stop = Arc::new(AtomicBool::new(false));
         let stall = tokio::spawn(longest_stall(Arc::clone(&stop)));
-        let load = tokio::spawn(load(router.clone(), Arc::clone(&stop)));
+        let load = tokio::spawn(load(router.clone(), self.every, Arc::clone(&stop)));
         let run = api::run_id();
         let [kept, running, ending] =
             ["kept", "running", "ending"].map(|key| format!("{run}-{key}"));

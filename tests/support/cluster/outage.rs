@@ -68,6 +68,9 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
 
 pub(super) const ATTEMPTS: usize = 4;
 
+/// 200 requests a second.
+pub const EVERY: Duration = Duration::from_millis(5);
+
 /// Breaks the server in all ways, and says which bound of time was not kept.
 async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
     let layer = IdempotencyLayer::new(store).store_timeout(STORE_TIMEOUT);
@@ -81,7 +84,7 @@ async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
     });
     let stop = Arc::new(AtomicBool::new(false));
     let stall = tokio::spawn(longest_stall(Arc::clone(&stop)));
-    let load = tokio::spawn(load(router, Arc::clone(&stop)));
+    let load = tokio::spawn(load(router, EVERY, Arc::clone(&stop)));
 
     let second = Duration::from_secs(1);
     let mut back = Vec::new();
@@ -175,11 +178,15 @@ fn report(
     Ok(())
 }
 
-/// Sends a request every five milliseconds, each under a key of its own, until it is stopped.
-pub(super) async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
+/// Sends a request so often, each under a key of its own, until it is stopped.
+pub(super) async fn load(
+    router: axum::Router,
+    every: Duration,
+    stop: Arc<AtomicBool>,
+) -> Vec<Sample> {
     let mut requests = JoinSet::new();
     let run = api::run_id();
-    let mut ticks = interval(Duration::from_millis(5));
+    let mut ticks = interval(every);
     while !stop.load(Ordering::SeqCst) {
         ticks.tick().await;
         let router = router.clone();

@@ -13,17 +13,17 @@ use super::counted::Counted;
 use super::outage::{STORE_TIMEOUT, load};
 use crate::entry;
 
-/// Sets the clock by which a store counts forward by 30 minutes, and then back by an hour, at 200
-/// requests a second.
+/// Sets the clock by which a store counts forward by 30 minutes, and then back by an hour, while
+/// requests come.
 ///
 /// `set` sets it so many seconds before the machine's clock.
-pub async fn of_a_clock(store: DynStore, set: impl AsyncFn(i64)) {
+pub async fn of_a_clock(store: DynStore, every: Duration, set: impl AsyncFn(i64)) {
     let layer = IdempotencyLayer::new(store.clone()).store_timeout(STORE_TIMEOUT);
     let counted = Counted::default();
     let router = counted.router(layer.clone());
     let brief = counted.router(layer.ttl(Duration::from_secs(10 * 60)));
     let stop = Arc::new(AtomicBool::new(false));
-    let load = tokio::spawn(load(router.clone(), Arc::clone(&stop)));
+    let load = tokio::spawn(load(router.clone(), every, Arc::clone(&stop)));
     let run = api::run_id();
     let name = |what: &str| format!("{run}-{what}");
     let (kept, short, slow, alone) = (name("kept"), name("short"), name("slow"), name("alone"));
