@@ -31,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) drain_timeout: Duration,
     pub(crate) max_detached: MaxDetached,
     pub(crate) require_key: bool,
+    pub(crate) transactional: bool,
     pub(crate) methods: Arc<[Method]>,
     pub(crate) header_name: HeaderName,
     pub(crate) caller: Arc<CallerFn>,
@@ -92,6 +93,7 @@ impl Default for Config {
                 number: 10_000,
             },
             require_key: false,
+            transactional: false,
             methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
             header_name: HeaderName::from_static("idempotency-key"),
             caller: Arc::new(|parts| CallerId::from_credentials(&parts.headers)),
@@ -111,6 +113,7 @@ impl fmt::Debug for Config {
             .field("drain_timeout", &self.drain_timeout)
             .field("max_detached", &self.max_detached)
             .field("require_key", &self.require_key)
+            .field("transactional", &self.transactional)
             .field("methods", &self.methods)
             .field("header_name", &self.header_name)
             .finish_non_exhaustive()

@@ -14,6 +14,21 @@ pub mod placement {}
 #[doc = include_str!("../docs/callers.md")]
 pub mod callers {}
 
+#[doc = "[`transactional`]: crate::IdempotencyLayer::transactional"]
+#[doc = "[`Transactional`]: crate::Transactional"]
+#[doc = "[`TransactionalStore`]: crate::store::TransactionalStore"]
+#[doc = "[`Store`]: crate::Store"]
+#[doc = "[`DynStore`]: crate::store::DynStore"]
+#[cfg_attr(
+    feature = "postgres",
+    doc = "[`PostgresStore::schema`]: crate::PostgresStore::schema"
+)]
+#[doc = ""]
+#[doc = include_str!("../docs/exactly-once.md")]
+// Its example needs the feature to be compiled.
+#[cfg(any(not(doctest), feature = "postgres"))]
+pub mod exactly_once {}
+
 #[doc = "[outages]: outages"]
 #[doc = "[README]: https://docs.rs/crate/tower-idempotency/latest"]
 #[doc = "[`axum.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/axum.rs"]
@@ -45,3 +60,16 @@ pub mod outages {}
 
 #[doc = include_str!("../docs/security.md")]
 pub mod security {}
+
+#[cfg(test)]
+mod tests {
+    /// The README's code is compiled there only, since it needs a feature.
+    #[test]
+    fn the_handler_in_the_readme_is_that_of_the_chapter() {
+        let readme = include_str!("../README.md");
+        let (_, code) = readme.split_once("```rust,ignore\n").expect("a block");
+        let (code, _) = code.split_once("```").expect("its end");
+        assert!(code.contains("keep.in_transaction(&mut tx, response)"));
+        assert!(include_str!("../docs/exactly-once.md").contains(code));
+    }
+}

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::config::Setup;
 use crate::detached::{Detached, MaxDetached};
 use crate::service::Idempotency;
-use crate::store::Store;
+use crate::store::{Store, TransactionalStore};
 
 /// A layer that makes a retried write happen once.
 ///
@@ -217,6 +217,25 @@ impl<St: Store> IdempotencyLayer<St> {
         F: Fn(&response::Parts) -> bool + Send + Sync + 'static,
     {
         self.config().keep_if = Arc::new(keep_if);
+        self
+    }
+
+    /// Lets handlers keep their responses in transactions of their own. Default: they can't, and the
+    /// layer keeps all responses.
+    ///
+    /// Each request then has a [`Transactional<St>`](crate::Transactional) in its extensions;
+    /// [exactly once](crate::guide::exactly_once) has an example. A handler that does not use it has its
+    /// response kept as ever.
+    ///
+    /// Claims need not wait for the disk then
+    /// ([`Claim::is_durable`](crate::store::Claim::is_durable)): after a crash of the database's server, a
+    /// retry may run beside the first request, and only one of them can commit. A handler without a
+    /// transaction is not protected against that.
+    pub fn transactional(mut self) -> Self
+    where
+        St: TransactionalStore,
+    {
+        self.config().transactional = true;
         self
     }
 

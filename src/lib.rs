@@ -36,6 +36,7 @@
 //! concurrency limits and whatever sets task-locals. With axum, put it on the outer `Router`, not on
 //! one that is then nested. The [guide] has more:
 //!
+//! - [exactly once](guide::exactly_once): how a handler commits its effects and its response together;
 //! - [where the layer belongs](guide::placement), with a whole stack in code, and settings for each
 //!   route;
 //! - [who the caller is](guide::callers), if many users share a credential, or credentials change;
@@ -81,7 +82,8 @@
 //! | again, for another method or target | 422 | [`KeyReused`](Outcome::KeyReused) |
 //! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most | [`StoreFailed`](Outcome::StoreFailed) |
 //!
-//! An error or a panic of the inner service passes through unchanged, and frees the key.
+//! An error or a panic of the inner service passes through unchanged, and frees the key. A handler that
+//! keeps its response by itself, in a transaction, is answered for as [`Transactional`] says.
 //! Refusals are problem details (RFC 9457) with a stable `code`.
 //!
 //! [`methods`]: IdempotencyLayer::methods
@@ -162,6 +164,7 @@ mod runtime;
 mod service;
 pub mod store;
 mod trace;
+mod transactional;
 
 pub use self::body::{RequestBody, ResponseBody};
 pub use self::caller::CallerId;
@@ -186,6 +189,7 @@ pub use self::store::RedisStore;
 pub use self::store::SqliteStore;
 #[doc(inline)]
 pub use self::store::{RecordKey, Store, StoreError};
+pub use self::transactional::{Transactional, TransactionalError, TransactionalErrorKind};
 
 /// Has the tests compile the README's code.
 #[cfg(all(doctest, feature = "memory"))]

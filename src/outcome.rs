@@ -66,9 +66,11 @@ pub enum Outcome {
     /// First time request: the handler ran, its response is not kept, and the key is free again.
     NotKept(NotKept),
     /// First time request: the handler ran, and the store failed. So it ran unprotected, or its
-    /// response may not have been kept.
+    /// response may not have been kept. With 503, nobody knows whether its
+    /// [`Transactional`](crate::Transactional) response was committed, and a retry will find out.
     StoreFailed(StoreErrorKind),
-    /// Duplicate request: the kept response was sent again.
+    /// Duplicate request: the kept response was sent again. Or a first time request whose handler has
+    /// failed after its transaction was committed: see [`Transactional`](crate::Transactional).
     Replayed,
     /// Concurrent request: the first one is still running. Refused with 409.
     InProgress,
@@ -105,6 +107,7 @@ impl Outcome {
             Self::NotKept(NotKept::BrokenBody) => "not_kept_broken_body",
             Self::NotKept(NotKept::RulePanicked) => "not_kept_rule_panicked",
             Self::NotKept(NotKept::LeaseLost) => "not_kept_lease_lost",
+            Self::NotKept(NotKept::NotCommitted) => "not_kept_not_committed",
             Self::StoreFailed(StoreErrorKind::Unavailable) => "store_unavailable",
             Self::StoreFailed(StoreErrorKind::Timeout) => "store_timeout",
             Self::StoreFailed(StoreErrorKind::Full) => "store_full",
@@ -160,4 +163,7 @@ pub enum NotKept {
     /// it since, so that the handler may have run again: the store lost the claim or could not be
     /// reached to renew it, or the handler blocked its thread.
     LeaseLost,
+    /// The handler kept a response in a transaction that was then not committed, and returned this one
+    /// instead: see [`Transactional`](crate::Transactional).
+    NotCommitted,
 }

@@ -21,6 +21,7 @@ use crate::runtime::Background;
 use crate::store::RecordKey;
 use crate::store::Store;
 use crate::trace;
+use crate::transactional::Transactional;
 
 /// The service that [`IdempotencyLayer`](crate::IdempotencyLayer) puts around another.
 ///
@@ -95,7 +96,7 @@ where
     }
 }
 
-impl<S, St> Idempotency<S, St> {
+impl<S, St: Store> Idempotency<S, St> {
     fn pass_through<B, B2>(
         &mut self,
         request: Request<B>,
@@ -105,7 +106,12 @@ impl<S, St> Idempotency<S, St> {
         S: Service<Request<RequestBody<B>>, Response = Response<B2>>,
         B2: Body<Data = Bytes>,
     {
-        let request = request.map(RequestBody::passing);
+        let mut request = request.map(RequestBody::passing);
+        if self.setup.config.transactional {
+            // Unless a layer further out has one for it.
+            let extensions = request.extensions_mut();
+            extensions.get_or_insert_with(Transactional::<St>::unguarded);
+        }
         ResponseFuture::passed_through(self.inner.call(request), why)
     }
 

@@ -105,6 +105,52 @@ pub(crate) fn rule_panicked(key: &RecordKey) {
     );
 }
 
+/// A handler kept a response in its transaction, and never committed it.
+pub(crate) fn never_committed(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: TARGET,
+        record = %key,
+        "a handler returned a response that it has kept in a transaction, but did not commit that; \
+         the client has the response, and its key is free: a retry runs"
+    );
+}
+
+/// A handler failed, and its transaction was committed all the same.
+pub(crate) fn committed_after_all(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(target: TARGET,
+        record = %key,
+        "a handler returned another response than the one that is kept; the client gets the kept one"
+    );
+}
+
+/// The rule does not keep a success that a handler wants to keep in its transaction. Logged once a
+/// process.
+pub(crate) fn success_not_kept(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    {
+        static ONCE: std::sync::Once = std::sync::Once::new();
+        ONCE.call_once(|| {
+            tracing::warn!(target: TARGET,
+                record = %key,
+                "a handler calls in_transaction with a success that is not kept, by its status or its \
+                 format: if it commits, a retry runs again; answer with JSON or the like, or set \
+                 IdempotencyLayer::keep_if (logged once)"
+            );
+        });
+    }
+}
+
+/// A handler kept a response twice.
+pub(crate) fn kept_twice(key: &RecordKey) {
+    #[cfg(feature = "tracing")]
+    tracing::error!(target: TARGET,
+        record = %key,
+        "a handler called in_transaction again, and its first call was in the same transaction, or \
+         in one that was committed"
+    );
+}
+
 /// A lease ended under a handler that is still running.
 pub(crate) fn lease_lost(key: &RecordKey) {
     #[cfg(feature = "tracing")]

@@ -66,6 +66,29 @@ if [ "$version" -lt 7 ]; then
   exit 1
 fi
 
+# Where this system has no PgBouncer that knows prepared statements, or no Valkey, those of Debian's next
+# release are taken, and kept for the next run. Tests that find neither say what they leave out.
+newer=${CARGO_TARGET_DIR:-target}/newer
+knows_statements() {
+  local minor
+  minor=$("$1" --version 2>/dev/null | sed -nE 's/^PgBouncer 1\.([0-9]+).*/\1/p')
+  [ "${minor:-0}" -ge 21 ]
+}
+take_newer() {
+  local why
+  if [ ! -x "$newer/pgbouncer" ]; then
+    say "fetching PgBouncer and Valkey of Debian's next release"
+    if ! why=$(tests/newer.sh "$newer"); then
+      say "they can't be had: $why"
+      return
+    fi
+  fi
+  # Where another user can run them.
+  cp -a "$newer" "$folder/newer"
+  [ -n "$pgbouncer" ] || export PGBOUNCER=$folder/newer/pgbouncer
+  [ -n "$valkey" ] || valkey=$folder/newer/valkey-server
+}
+
 folder=$(mktemp -d)
 pids=()
 stop() {
@@ -102,6 +125,12 @@ if [ "$(id -u)" = 0 ]; then
   as_user=(setpriv --reuid=postgres --regid="$(id -g postgres)" --clear-groups)
   chmod 755 "$folder"
 fi
+pgbouncer=
+for program in ${PGBOUNCER:-} /usr/sbin/pgbouncer /usr/local/bin/pgbouncer; do
+  knows_statements "$program" && pgbouncer=$program
+done
+valkey=$(command -v valkey-server || true)
+[ -n "$pgbouncer" ] && [ -n "$valkey" ] || take_newer
 mkdir "$folder/postgres"
 [ "$(id -u)" = 0 ] && chown postgres "$folder/postgres"
 
@@ -125,9 +154,9 @@ export DATABASE_URL="postgres://postgres@localhost/postgres?host=$folder/postgre
 export SERVERS_REQUIRED=yes
 
 status=0
-if command -v valkey-server >/dev/null; then
+if [ -n "$valkey" ]; then
   say "RedisStore on Valkey, by itself:"
-  REDIS_PROGRAM=valkey-server env -u REDIS_URL \
+  REDIS_PROGRAM=$valkey env -u REDIS_URL \
     tests/sum.sh cargo test --locked -p redis-store --no-fail-fast "$@" || status=$?
 else
   say "LEFT OUT: RedisStore on Valkey: there is no valkey-server to run"

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
+use std::pin::Pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http_body::{Body, Frame};
@@ -52,45 +53,84 @@ pub(crate) async fn collect<B>(body: B, limit: usize) -> Collected<B>
 where
     B: Body<Data = Bytes>,
 {
-    let mut whole = Whole {
-        data: Bytes::new(),
-        trailers: None,
-    };
     if body.is_end_stream() {
-        return Collected::Whole(whole);
+        return Collected::Whole(Whole {
+            data: Bytes::new(),
+            trailers: None,
+        });
     }
     let size = body.size_hint().exact();
     let mut body = Box::pin(body);
+    let Read { data, end } = read(body.as_mut(), limit).await;
+    match end {
+        End::Whole(trailers) => Collected::Whole(Whole { data, trailers }),
+        End::TooLong => {
+            let frames = VecDeque::from([Ok(Frame::data(data))]);
+            Collected::TooLong(ResponseBody::buffered(frames, Some(body), None))
+        }
+        // Where bytes are missing, the server sees that and breaks off, as it would without the
+        // layer.
+        End::Broken(error) => {
+            let mut frames = VecDeque::from([Ok(Frame::data(data))]);
+            frames.extend(error.map(Err));
+            Collected::Broken(ResponseBody::buffered(frames, None, size))
+        }
+    }
+}
+
+/// What was read of a body, and why reading has ended.
+pub(crate) struct Read<E> {
+    pub(crate) data: Bytes,
+    pub(crate) end: End<E>,
+}
+
+/// Why reading a body has ended.
+pub(crate) enum End<E> {
+    /// The body has ended, perhaps with trailers.
+    Whole(Option<Frame<Bytes>>),
+    /// The body broke, by an error or by ending before the size that it declared.
+    Broken(Option<E>),
+    /// What was read is over the limit.
+    TooLong,
+}
+
+/// Reads a body to its end, or until it is longer than `limit` bytes.
+pub(crate) async fn read<B>(mut body: Pin<&mut B>, limit: usize) -> Read<B::Error>
+where
+    B: Body<Data = Bytes>,
+{
+    let size = body.size_hint().exact();
     let mut data = Data::default();
-    while let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await {
+    let mut end = End::Whole(None);
+    // Some bodies are not to be polled after their end.
+    while !body.is_end_stream() {
+        let Some(frame) = poll_fn(|context| body.as_mut().poll_frame(context)).await else {
+            break;
+        };
         match frame.map(Frame::into_data) {
             Ok(Ok(bytes)) => data.push(bytes),
-            Ok(Err(frame)) => {
-                whole.trailers = Some(frame);
+            Ok(Err(trailers)) => {
+                end = End::Whole(Some(trailers));
                 break;
             }
             Err(error) => {
-                let frames = [Ok(Frame::data(data.into_bytes())), Err(error)];
-                return Collected::Broken(ResponseBody::buffered(frames.into(), None, size));
+                end = End::Broken(Some(error));
+                break;
             }
         }
         if data.len() > limit {
-            let frames = VecDeque::from([Ok(Frame::data(data.into_bytes()))]);
-            return Collected::TooLong(ResponseBody::buffered(frames, Some(body), None));
-        }
-        if body.is_end_stream() {
+            end = End::TooLong;
             break;
         }
         // A body that is always ready must not keep its thread from all others.
         tokio::task::consume_budget().await;
     }
-    whole.data = data.into_bytes();
-    if size.is_some_and(|size| (whole.data.len() as u64) < size) {
-        // The server sees that bytes are missing, and breaks off, as it would without the layer.
-        let frames = VecDeque::from([Ok(Frame::data(whole.data))]);
-        return Collected::Broken(ResponseBody::buffered(frames, None, size));
+    let data = data.into_bytes();
+    let is_short = size.is_some_and(|size| (data.len() as u64) < size);
+    if is_short && matches!(end, End::Whole(_)) {
+        end = End::Broken(None);
     }
-    Collected::Whole(whole)
+    Read { data, end }
 }
 
 /// The data of some frames; a single one is not copied.

@@ -8,9 +8,10 @@ mod recording;
 mod request;
 mod response;
 
-pub(crate) use self::collect::{Collected, collect};
+pub(crate) use self::collect::{Collected, End, Read, collect, read};
 pub(crate) use self::drain::{DrainLimits, drain};
 pub(crate) use self::recording::{Recorded, Recorder};
 pub use self::request::RequestBody;
 pub(crate) use self::request::UploadState;
+pub(crate) use self::response::Ahead;
 pub use self::response::ResponseBody;

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
@@ -54,6 +55,19 @@ struct Buffered<B: Body<Data = Bytes>> {
     size: Option<u64>,
 }
 
+/// What was read ahead of a body, apart from it.
+#[derive(Clone)]
+pub(crate) struct Ahead {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Ahead {
+    pub(crate) fn new(data: Bytes, trailers: Option<HeaderMap>) -> Self {
+        Self { data, trailers }
+    }
+}
+
 impl<B: Body<Data = Bytes>> ResponseBody<B> {
     /// Hands the handler's body on as it is.
     pub(crate) fn passing(inner: B) -> Self {
@@ -82,6 +96,18 @@ impl<B: Body<Data = Bytes>> ResponseBody<B> {
                 buffered: Box::new(Buffered { frames, rest, size }),
             },
         }
+    }
+
+    /// Sends what was read ahead of a body, and then the rest of it.
+    pub(crate) fn behind(ahead: &Ahead, rest: B) -> Self {
+        let Ahead { data, trailers } = ahead.clone();
+        let size = rest
+            .size_hint()
+            .exact()
+            .map(|rest| rest + data.len() as u64);
+        let mut frames = VecDeque::from([Ok(Frame::data(data))]);
+        frames.extend(trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+        Self::buffered(frames, Some(Box::pin(rest)), size)
     }
 
     /// Hands the handler's body on while a copy is taken.

@@ -1,6 +1,7 @@
 //! The one run of a handler for a key: what it finds, and how it is kept.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use super::judgement::declared_length;
 use super::lease::Ending;
 use super::problem::Problem;
 use super::replay;
+use super::transaction::Transaction;
 use crate::body::{Recorded, Recorder, RequestBody, ResponseBody, UploadState};
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::poll_once;
@@ -42,6 +44,7 @@ pub(crate) struct Execution<St: Store> {
 }
 
 /// What the request has to say about its record.
+#[derive(Clone)]
 pub(crate) struct Origin {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) upload: UploadState,
@@ -60,6 +63,13 @@ impl<St: Store> Execution<St> {
             }
             Ok(Begin::InProgress(_) | Begin::Completed(_)) => Some(Found::OfAnotherRequest),
         }
+    }
+
+    /// Lets the handler keep its response by itself.
+    pub(crate) fn transaction(&mut self) -> Transaction<St> {
+        let written = Arc::default();
+        let lease = self.guard.share(Arc::clone(&written));
+        Transaction::new(lease, self.origin.clone(), written)
     }
 
     /// Watches whether the upload of the request breaks.

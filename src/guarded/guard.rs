@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::lease::{Caught, Ending, Lease};
+use super::transaction::Written;
 use crate::config::{Config, Setup};
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::{Background, poll_once};
@@ -84,6 +85,7 @@ impl<St: Store> Guard<St> {
                 background,
                 key,
                 owner: Owner::new(),
+                written: None,
             },
             state: State::Closed,
             if_dropped: None,
@@ -155,6 +157,34 @@ impl<St: Store> Guard<St> {
             State::Refused(kind) | State::Unknown(kind) => Some(kind),
             State::Closed | State::Held => None,
         }
+    }
+
+    pub(crate) fn lease(&self) -> &Lease<St> {
+        &self.lease
+    }
+
+    /// Shares the lease with the handler, which says there what it has kept.
+    pub(crate) fn share(&mut self, written: Arc<Written>) -> Lease<St> {
+        self.lease.written = Some(written);
+        self.lease.clone()
+    }
+
+    /// Asks the store something, for as long as the request still waits for the store.
+    pub(crate) async fn ask<T>(
+        &mut self,
+        question: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let question = pin!(Caught::new(question));
+        let answer = self.patience.wait(&self.lease, question).await;
+        self.lease.report("find", &answer);
+        answer
+    }
+
+    /// Gives the claim up in the background.
+    pub(crate) fn release_later(&mut self) {
+        self.state = State::Closed;
+        let release = self.lease.clone().settle_later(Ending::Release);
+        self.lease.background.write_later(release);
     }
 
     /// Leaves the claim to the end of its lease.

@@ -6,11 +6,11 @@ use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, response};
 use http_body::{Body, SizeHint};
 
-use super::guard::Guard;
 use crate::body::UploadState;
+use crate::config::Config;
 use crate::keep::DoNotKeep;
 use crate::outcome::NotKept;
-use crate::store::Store;
+use crate::store::RecordKey;
 use crate::trace;
 
 /// What is to become of a response, as far as its head says.
@@ -30,16 +30,17 @@ pub(crate) enum Judgement {
 
 impl Judgement {
     /// Judges a response by its head, and by what is known of its body.
-    pub(crate) fn of<St: Store, B: Body>(
+    pub(crate) fn of<B: Body>(
         parts: &response::Parts,
         body: &B,
-        guard: &Guard<St>,
+        config: &Config,
+        key: &RecordKey,
         upload: &UploadState,
     ) -> Self {
-        let why_not = catch_unwind(AssertUnwindSafe(|| why_not_kept(parts, guard, upload)));
+        let why_not = catch_unwind(AssertUnwindSafe(|| why_not_kept(parts, config, upload)));
         match why_not {
             Err(_) => {
-                trace::rule_panicked(guard.key());
+                trace::rule_panicked(key);
                 return Self::RulePanicked;
             }
             Ok(Some(why)) => return Self::NotKept(why),
@@ -55,7 +56,7 @@ impl Judgement {
         let size = size_of(body);
         let declared = declared_length(&parts.headers).unwrap_or(0);
         let least = size.exact().unwrap_or(size.lower().max(declared));
-        if least > guard.config().max_response_bytes as u64 {
+        if least > config.max_response_bytes as u64 {
             Self::TooLong
         } else {
             size.exact().map_or(Self::OfUnknownSize, Self::OfSize)
@@ -64,19 +65,12 @@ impl Judgement {
 }
 
 /// Names the reason against keeping a response, if there is one.
-fn why_not_kept<St: Store>(
-    parts: &response::Parts,
-    guard: &Guard<St>,
-    upload: &UploadState,
-) -> Option<NotKept> {
-    if !guard.may_be_held() {
-        // The store has refused the claim, which is what the outcome reports.
-        Some(NotKept::LeaseLost)
-    } else if upload.is_broken() {
+fn why_not_kept(parts: &response::Parts, config: &Config, upload: &UploadState) -> Option<NotKept> {
+    if upload.is_broken() {
         Some(NotKept::BrokenUpload)
     } else if parts.extensions.get::<DoNotKeep>().is_some() {
         Some(NotKept::DoNotKeep)
-    } else if parts.status.is_informational() || !(guard.config().keep_if)(parts) {
+    } else if parts.status.is_informational() || !(config.keep_if)(parts) {
         Some(NotKept::Rule)
     } else {
         None

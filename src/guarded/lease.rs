@@ -11,6 +11,7 @@ use std::time::Duration;
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
 
+use super::transaction::Written;
 use crate::config::Setup;
 use crate::runtime::{Background, poll_once};
 use crate::store::{
@@ -25,12 +26,14 @@ pub(crate) struct Lease<St> {
     pub(crate) background: Background,
     pub(crate) key: RecordKey,
     pub(crate) owner: Owner,
+    /// Where the handler may keep its response by itself: whether it has.
+    pub(crate) written: Option<Arc<Written>>,
 }
 
 impl<St: Store> Lease<St> {
     pub(crate) async fn begin(&self, fingerprint: Fingerprint) -> Result<Begin, StoreError> {
         let Setup { store, config, .. } = &*self.setup;
-        let claim = Claim::new(self.owner, fingerprint);
+        let claim = Claim::new(self.owner, fingerprint).durable(!config.transactional);
         store.begin(&self.key, &claim, config.lease).await
     }
 
@@ -75,29 +78,31 @@ impl<St: Store> Lease<St> {
 
     /// Tries to settle until the store has answered or a lease has passed.
     pub(crate) async fn settle_later(self, ending: Ending) {
+        let _ = self.settle_patiently(&ending).await;
+    }
+
+    /// Tries to settle until the store has answered, which is returned, or a lease has passed.
+    pub(crate) async fn settle_patiently(&self, ending: &Ending) -> Option<Ownership> {
         let config = &self.setup.config;
         let start = Instant::now();
         let mut pause = config.lease / 64;
         loop {
-            let settled = self.within(config.store_timeout, self.settle(&ending));
+            let settled = self.within(config.store_timeout, self.settle(ending));
             let settled = self.during(pin!(settled)).await;
             self.report(ending.step(), &settled);
             match settled {
-                Ok(_) => return,
-                Err(error) if !error.is_transient() => return,
-                Err(_) if start.elapsed() + pause >= config.lease => return,
+                Ok(ownership) => return Some(ownership),
+                Err(error) if !error.is_transient() => return None,
+                Err(_) if start.elapsed() + pause >= config.lease => return None,
                 Err(_) => {}
             }
-            let Some(sleep) = self.background.sleep(pause) else {
-                return;
-            };
-            sleep.await;
+            self.background.sleep(pause)?.await;
             pause = (pause * 2).min(config.lease / 4);
             // A claim that has ended needs no release. A record is kept even then, unless the key
             // is another's by now.
             let renewed = self.renew().await;
-            if let (Ok(Ownership::Lost), Ending::Release) = (renewed, &ending) {
-                return;
+            if let (Ok(Ownership::Lost), Ending::Release) = (renewed, ending) {
+                return Some(Ownership::Lost);
             }
         }
     }
@@ -110,6 +115,11 @@ impl<St: Store> Lease<St> {
         let mut pause = lease / 12;
         while let Some(sleep) = self.background.sleep(pause) {
             sleep.await;
+            if self.may_be_written() {
+                // The record's row is locked, and with it the claim is the transaction's.
+                pause = lease / 3;
+                continue;
+            }
             pause = match self.renew().await {
                 Ok(Ownership::Held) => lease / 3,
                 Ok(Ownership::Lost) => {
@@ -121,6 +131,13 @@ impl<St: Store> Lease<St> {
             };
         }
         pending().await
+    }
+
+    /// Returns whether the handler may have written the record in a transaction of its own.
+    pub(crate) fn may_be_written(&self) -> bool {
+        self.written
+            .as_ref()
+            .is_some_and(|written| written.may_be())
     }
 
     async fn renew(&self) -> Result<Ownership, StoreError> {
@@ -161,6 +178,7 @@ impl<St> Clone for Lease<St> {
             background: self.background.clone(),
             key: self.key,
             owner: self.owner,
+            written: self.written.clone(),
         }
     }
 }

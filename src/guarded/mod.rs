@@ -1,11 +1,13 @@
 //! What happens to a request that has a key and a caller, from top to bottom.
 
+mod committed;
 mod execution;
 mod guard;
 mod judgement;
 mod lease;
 pub(crate) mod problem;
 mod replay;
+pub(crate) mod transaction;
 
 use std::future::Future;
 use std::pin::pin;
@@ -28,6 +30,7 @@ use crate::key::IdempotencyKey;
 use crate::outcome::{NotKept, Outcome};
 use crate::runtime::Background;
 use crate::store::{Fingerprint, RecordKey, Store};
+use crate::transactional::Transactional;
 
 /// In the extensions of a request, says that a layer answers for it: another one further in lets it
 /// pass.
@@ -72,6 +75,10 @@ where
         }
         request.extensions_mut().insert(Guarded);
         request.extensions_mut().insert(key);
+        if execution.guard.config().transactional {
+            let transactional = Transactional::of(execution.transaction());
+            request.extensions_mut().insert(transactional);
+        }
         let background = execution.guard.background().clone();
         // Called here and not in the future that runs, so that it need not hold the request.
         let response = ready.call(execution.watch(request));
@@ -95,6 +102,10 @@ where
         let handled = execution.guard.during(response.as_mut()).await;
         // What it held to be ready is free before its response is kept.
         drop(response);
+        if execution.guard.lease().may_be_written() {
+            // Boxed, so that a response which the layer keeps is not the larger for it.
+            return Box::pin(execution.after_transaction(handled)).await;
+        }
         let (mut parts, body) = match handled {
             Ok(response) => response.into_parts(),
             Err(error) => {
@@ -105,7 +116,14 @@ where
         };
         replay::remove_markers(&mut parts);
         let Execution { guard, origin } = &mut execution;
-        let ((ending, outcome), body) = match Judgement::of(&parts, &body, guard, &origin.upload) {
+        let judgement = if guard.may_be_held() {
+            let (config, key) = (guard.config(), guard.key());
+            Judgement::of(&parts, &body, config, key, &origin.upload)
+        } else {
+            // The store has refused the claim, which is what the outcome reports.
+            Judgement::NotKept(NotKept::LeaseLost)
+        };
+        let ((ending, outcome), body) = match judgement {
             Judgement::RulePanicked => {
                 // Nobody can say whether it is to be kept, and freeing the key would invite another
                 // run.

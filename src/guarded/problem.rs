@@ -5,7 +5,8 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::key::InvalidKey;
-use crate::outcome::Outcome;
+use crate::outcome::{NotKept, Outcome};
+use crate::store::StoreErrorKind;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +16,12 @@ pub(crate) enum Problem {
     UnknownCaller,
     InProgress,
     KeyReused,
+    /// The handler's answer to half an upload.
+    BrokenUpload,
+    /// The handler has made no response that could be kept.
+    NoResponse,
+    /// The store can't say what became of the handler's response.
+    StoreFailed(StoreErrorKind),
 }
 
 impl Problem {
@@ -41,12 +48,27 @@ impl Problem {
                 Outcome::KeyReused,
                 KEY_REUSED,
             ),
+            Self::BrokenUpload => (
+                StatusCode::BAD_REQUEST,
+                Outcome::NotKept(NotKept::BrokenUpload),
+                BROKEN_UPLOAD,
+            ),
+            Self::NoResponse => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                Outcome::NotKept(NotKept::Rule),
+                NO_RESPONSE,
+            ),
+            Self::StoreFailed(kind) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Outcome::StoreFailed(kind),
+                STORE_FAILED,
+            ),
         };
         let mut response = Response::new(Bytes::from_static(body.as_bytes()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, PROBLEM_JSON);
-        if matches!(self, Self::InProgress) {
+        if matches!(self, Self::InProgress | Self::StoreFailed(_)) {
             headers.insert(RETRY_AFTER, ONE_SECOND);
         }
         response.extensions_mut().insert(outcome);
@@ -117,4 +139,25 @@ const KEY_REUSED: &str = problem!(
     "idempotency_key_reused",
     "Idempotency key was used for another request",
     "This key belongs to a request with another method or target. Use a new key."
+);
+const BROKEN_UPLOAD: &str = problem!(
+    "NotKept",
+    "400",
+    "idempotency_upload_broken",
+    "The request ended before its body did",
+    "Nothing was done. Send the request again with the same key."
+);
+const NO_RESPONSE: &str = problem!(
+    "NotKept",
+    "500",
+    "idempotency_response_broken",
+    "The response could not be made",
+    "Nothing was done."
+);
+const STORE_FAILED: &str = problem!(
+    "StoreFailed",
+    "503",
+    "idempotency_store_unavailable",
+    "The idempotency store is unavailable",
+    "The request may have been carried out or not. Retry later with the same key."
 );

@@ -16,12 +16,24 @@ use super::{Fingerprint, Record};
 pub struct Claim {
     owner: Owner,
     fingerprint: Fingerprint,
+    is_durable: bool,
 }
 
 impl Claim {
-    /// Creates the claim of this owner, for a request with this fingerprint.
+    /// Creates the durable claim of this owner, for a request with this fingerprint.
     pub fn new(owner: Owner, fingerprint: Fingerprint) -> Self {
-        Self { owner, fingerprint }
+        Self {
+            owner,
+            fingerprint,
+            is_durable: true,
+        }
+    }
+
+    /// Sets whether the claim is [durable](Self::is_durable). Default: `true`.
+    #[must_use]
+    pub fn durable(mut self, is_durable: bool) -> Self {
+        self.is_durable = is_durable;
+        self
     }
 
     /// Returns the owner.
@@ -32,6 +44,17 @@ impl Claim {
     /// Returns the fingerprint of the request that claims.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// Returns whether the claim is to be as durable as a record.
+    ///
+    /// It need not be where the record is kept in the handler's own transaction
+    /// ([`IdempotencyLayer::transactional`]): of two handlers that run at once because a crash has
+    /// lost a claim, only one can commit. A store may then answer before the claim is on the disk.
+    ///
+    /// [`IdempotencyLayer::transactional`]: crate::IdempotencyLayer::transactional
+    pub fn is_durable(&self) -> bool {
+        self.is_durable
     }
 }
 

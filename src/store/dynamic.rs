@@ -10,7 +10,10 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 
 /// Any [`Store`] behind one type, so that an application can choose its store at run time.
 ///
-/// Each call costs one allocation. A clone works on the same store.
+/// Each call costs one allocation. A clone works on the same store. It is no
+/// [`TransactionalStore`](super::TransactionalStore), even if it holds one, since a handler's
+/// transaction has the type of one database: where that is chosen at run time, make the layer and the
+/// handlers generic over the store.
 ///
 /// # Examples
 ///

@@ -23,6 +23,7 @@ mod redis;
 mod sql;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+mod transactional;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 mod wire;
 
@@ -44,6 +45,7 @@ pub use self::record_key::RecordKey;
 pub use self::redis::RedisStore;
 #[cfg(feature = "sqlite")]
 pub use self::sqlite::SqliteStore;
+pub use self::transactional::TransactionalStore;
 
 /// A place that keeps claims and records by [`RecordKey`].
 ///

@@ -6,13 +6,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use support::{Answer, Raw};
+use support::{Answer, Random, Raw};
 use tokio::time::{Instant, sleep, timeout};
 use tower_idempotency::{CallerId, IdempotencyKey, RecordKey};
 
 use crate::connection::{Connection, HangUp, Reply};
 use crate::plan::{LEASE, Plan};
-use crate::random::Random;
 
 /// What all clients together have seen.
 #[derive(Default)]

@@ -14,7 +14,6 @@
 mod client;
 mod connection;
 mod plan;
-mod random;
 mod server;
 mod store;
 
@@ -24,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use support::{Fault, Scripted};
+use support::{Fault, Random, Scripted};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
@@ -33,7 +32,6 @@ use tower_idempotency::{Detached, IdempotencyLayer, MemoryStore};
 
 use self::client::{Client, Seen, record_key};
 use self::plan::{LEASE, MAX_RESPONSE_BYTES, STORE_TIMEOUT, TTL};
-use self::random::Random;
 use self::server::{Planned, Server};
 use self::store::{Outage, Outages};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::random::Random;
+use support::Random;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {

@@ -1,6 +1,9 @@
 //! A model of the protocol between the layer and a store, explored exhaustively.
 //!
-//! The model is the protocol of `src/guarded` over the contract of
+//! A second model, of handlers that write their record in their own transaction, is in
+//! `exactly_once`.
+//!
+//! The first model is the protocol of `src/guarded` over the contract of
 //! `tower_idempotency::Store`, for one key: keys have nothing in common. Left out is what can't
 //! make a difference to who runs and what is kept: bytes, fingerprints, the client's comings and
 //! goings (a request whose client has left is carried on), and room in the store.
@@ -14,6 +17,8 @@
 //! found.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails here")]
 
+mod exactly_once;
+mod explore;
 mod layer;
 mod mutation;
 mod protocol;
@@ -21,10 +26,7 @@ mod request;
 mod state;
 mod store;
 
-use std::time::Instant;
-
-use stateright::{Checker, HasDiscoveries, Model};
-
+use crate::explore::{assert_breaks, assert_holds};
 use crate::mutation::Mutation;
 use crate::protocol::{FREED, KEPT, OVERLAP, Protocol, RECORD, REPLAY, SECOND_RUN, STUCK};
 use crate::state::Faults;
@@ -53,7 +55,7 @@ fn the_protocol_holds_over_an_outage_and_a_lost_call() {
 }
 
 #[test]
-#[ignore = "explores 1.7 million states, which takes a minute"]
+#[ignore = "explores 2.3 million states, which takes a minute without --release"]
 fn the_protocol_holds_over_more_of_everything() {
     explore(
         3,
@@ -150,24 +152,12 @@ fn faults(set: impl FnOnce(&mut Faults)) -> Faults {
 /// Explores the protocol as it is, to the end.
 #[track_caller]
 fn explore(processes: usize, requests: usize, faults: Faults) {
-    let start = Instant::now();
-    let protocol = Protocol {
+    assert_holds(Protocol {
         processes,
         requests,
         faults,
         mutation: Mutation::None,
-    };
-    let checker = protocol.checker().threads(2).spawn_bfs().join();
-    println!(
-        "{processes} processes, {requests} requests, {faults:?}: all {} states, {} steps, at most \
-         {} from the start, in {:.1?}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        start.elapsed()
-    );
-    assert!(checker.is_done());
-    checker.assert_properties();
+    });
 }
 
 /// Explores a wrong protocol until these properties fail.
@@ -179,15 +169,5 @@ fn assert_caught(mutation: Mutation, faults: Faults, by: &[&'static str]) {
         faults,
         mutation,
     };
-    let all = HasDiscoveries::AllOf(by.iter().copied().collect());
-    let found = protocol.checker().finish_when(all).spawn_bfs().join();
-    let found = found.discoveries();
-    for property in by {
-        let history = found.get(property).cloned();
-        let history = history.unwrap_or_else(|| panic!("{mutation:?} keeps {property:?}"));
-        println!(
-            "{mutation:?} breaks {property:?}:\n  {:?}",
-            history.into_actions()
-        );
-    }
+    assert_breaks(protocol, by);
 }

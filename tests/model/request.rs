@@ -46,7 +46,7 @@ pub(crate) enum Ending {
 }
 
 /// `guard::State`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Known {
     Held,
     Refused,

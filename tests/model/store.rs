@@ -50,10 +50,21 @@ impl Slot {
                 *self = claim(owner, mutation);
                 Answer::Started
             }
+            // Made by an earlier call, whose answer was lost.
+            (Step::Begin, Self::Claimed { .. }) if held => Answer::Started,
             (Step::Begin, Self::Claimed { .. }) => Answer::InProgress,
             (Step::Begin, Self::Completed { response, .. }) => Answer::Completed(response),
             (Step::Complete, Self::Absent) if mutation == Mutation::LateCompleteLost => {
                 Answer::Lost
+            }
+            (Step::Complete, Self::Claimed { .. })
+                if mutation == Mutation::CompleteWithoutOwner =>
+            {
+                *self = Self::Completed {
+                    response: owner,
+                    left: TTL,
+                };
+                Answer::Yes
             }
             (Step::Complete, slot)
                 if held || slot == Self::Absent || mutation == Mutation::CompleteWithoutFence =>

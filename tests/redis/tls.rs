@@ -1,68 +1,45 @@
 //! A server that is spoken to by TLS, with certificates that the test makes.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use support::certificates::Certificates;
 use support::entry::{MINUTE, claim, key, record};
 use tower_idempotency::RedisStore;
 use tower_idempotency::store::{Begin, Ownership, Store};
 
-use crate::cluster_support::{left_out, process};
+use crate::cluster_support::process;
 use crate::sentinel::Sentinel;
 use crate::server::Server;
 
-/// Makes an authority, and by it a certificate for the name `localhost`.
-fn make_certificates(folder: &Path) {
-    let openssl = |arguments: &str| {
-        let mut command = Command::new("openssl");
-        let made = command.args(arguments.split(' ')).current_dir(folder);
-        let made = made.output().unwrap();
-        assert!(made.status.success(), "{made:?}");
-    };
-    let new_key = "-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes";
-    openssl(&format!(
-        "req -x509 {new_key} -keyout ca.key -out ca.crt -days 2 -subj /CN=authority"
-    ));
-    openssl(&format!(
-        "req {new_key} -keyout server.key -out server.csr -subj /CN=server"
-    ));
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost").unwrap();
-    openssl(
-        "x509 -req -in server.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out server.crt -days 2 \
-         -extfile names",
-    );
+/// Certificates in a folder that ends with the test.
+struct Made {
+    folder: PathBuf,
+    certificates: Certificates,
 }
 
-/// A folder with an authority and a certificate.
-struct Certificates(PathBuf);
-
-impl Certificates {
+impl Made {
     /// Makes them, or says that the test is left out.
-    fn make(test: &str) -> Option<Self> {
-        if !process::is_there("openssl") {
-            left_out::say(test, "apt-get install openssl");
-            return None;
-        }
+    fn for_test(test: &str) -> Option<Self> {
         let [port] = process::free_ports();
         let folder = std::env::temp_dir().join(format!("idempotency-tls-{port}"));
         fs::create_dir_all(&folder).unwrap();
-        make_certificates(&folder);
-        Some(Self(folder))
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        let certificates = Certificates::make(test, &folder)?;
+        Some(Self {
+            folder,
+            certificates,
+        })
     }
 
     /// Returns the settings of a server that is spoken to by TLS at a port.
     fn settings(&self, port: u16) -> [(&'static str, String); 5] {
         [
             ("tls-port", port.to_string()),
-            ("tls-cert-file", self.file("server.crt")),
-            ("tls-key-file", self.file("server.key")),
-            ("tls-ca-cert-file", self.file("ca.crt")),
+            ("tls-cert-file", self.certificates.certificate()),
+            ("tls-key-file", self.certificates.key()),
+            ("tls-ca-cert-file", self.certificates.authority()),
             ("tls-auth-clients", "no".to_owned()),
         ]
     }
@@ -74,11 +51,19 @@ impl Certificates {
         let settings: Vec<_> = settings.as_flattened().iter().map(String::as_str).collect();
         Server::start_with(test, &settings)
     }
+
+    /// Returns an authority that is to be trusted, and one that did not sign the certificate.
+    fn authorities(&self) -> [String; 2] {
+        [
+            self.certificates.authority(),
+            self.certificates.certificate(),
+        ]
+    }
 }
 
-impl Drop for Certificates {
+impl Drop for Made {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
@@ -104,14 +89,14 @@ fn must(outcome: &str, trusted: &str, url: &str, sentinel: Option<&str>) {
 #[test]
 fn a_server_is_spoken_to_by_tls_if_its_certificate_is_trusted_and_has_its_name() {
     let test = "a_server_is_spoken_to_by_tls";
-    let Some(certificates) = Certificates::make(test) else {
+    let Some(made) = Made::for_test(test) else {
         return;
     };
     let [port] = process::free_ports();
-    let Some(_server) = certificates.server(test, port) else {
+    let Some(_server) = made.server(test, port) else {
         return;
     };
-    let [ca, other] = ["ca.crt", "server.crt"].map(|name| certificates.file(name));
+    let [ca, other] = made.authorities();
     must("works", &ca, &format!("rediss://localhost:{port}/"), None);
     // Any other authority, and any other name.
     must(
@@ -127,24 +112,24 @@ fn a_server_is_spoken_to_by_tls_if_its_certificate_is_trusted_and_has_its_name()
 #[test]
 fn sentinels_are_spoken_to_by_tls_as_their_urls_say_and_so_is_the_master_as_its_own_says() {
     let test = "sentinels_are_spoken_to_by_tls";
-    let Some(certificates) = Certificates::make(test) else {
+    let Some(made) = Made::for_test(test) else {
         return;
     };
     let [port, of_sentinel] = process::free_ports();
-    let Some(_master) = certificates.server(test, port) else {
+    let Some(_master) = made.server(test, port) else {
         return;
     };
     // They give a name, since that is what the certificate has.
     let mut settings = "tls-replication yes\nsentinel resolve-hostnames yes\n\
                         sentinel announce-hostnames yes\n"
         .to_owned();
-    for (name, value) in certificates.settings(of_sentinel) {
+    for (name, value) in made.settings(of_sentinel) {
         settings += &format!("{name} {value}\n");
     }
     let master = format!("localhost {port}");
     let never = Duration::from_secs(3600);
     let _sentinel = Sentinel::start_with(&settings, &master, 1, never);
-    let [ca, other] = ["ca.crt", "server.crt"].map(|name| certificates.file(name));
+    let [ca, other] = made.authorities();
     let by_tls = format!("rediss://localhost:{of_sentinel}/");
     let plain = format!("redis://localhost:{of_sentinel}/");
     must("works", &ca, "rediss://mymaster/", Some(&by_tls));

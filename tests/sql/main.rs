@@ -4,10 +4,14 @@
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 use support::{cluster as cluster_support, entry};
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+mod disk;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(all(feature = "postgres", feature = "sqlite"))]
+mod transactional;
 
 /// What a process does that `cluster_support` has started.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]

@@ -4,7 +4,6 @@
 mod callers;
 mod client;
 mod leaving;
-mod log;
 mod other_side;
 mod parts;
 mod picture;

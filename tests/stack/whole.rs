@@ -7,10 +7,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use http::{Method, Request};
+use support::Log;
 use tower_idempotency::{Detached, IdempotencyLayer, MemoryStore, Outcome};
 
 use crate::client::{ALICE, Answer, ORIGIN, anonymous, post, send, spawn, with};
-use crate::log::Log;
 use crate::parts::{Api, caller, handlers, sharing};
 use crate::stack::stack;
 

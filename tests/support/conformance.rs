@@ -2,15 +2,23 @@
 
 use tokio::task::JoinSet;
 use tower_idempotency::Store;
-use tower_idempotency::store::conformance::{Clock, cases};
+use tower_idempotency::store::conformance::{Case, Clock, Database, cases, transactional_cases};
 
 /// Runs every case on a store of its own, eight at a time, and names those that fail.
 ///
 /// Needs a runtime of several threads, since some cases race.
-pub async fn passes<S: Store>(mut open: impl AsyncFnMut() -> S) {
+pub async fn passes<S: Store>(open: impl AsyncFnMut() -> S) {
+    all_pass(cases(), open).await;
+}
+
+/// The same for the cases of a store that takes part in transactions.
+pub async fn passes_in_transactions<D: Database>(open: impl AsyncFnMut() -> D) {
+    all_pass(transactional_cases(), open).await;
+}
+
+async fn all_pass<T: Send + 'static>(cases: Vec<Case<T>>, mut open: impl AsyncFnMut() -> T) {
     let mut running = JoinSet::new();
     let mut failed = Vec::new();
-    let cases = cases::<S>();
     let count = cases.len();
     for case in cases {
         if running.len() == 8 {

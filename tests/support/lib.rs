@@ -11,6 +11,9 @@
 mod answer;
 mod body;
 mod handler;
+#[cfg(feature = "log")]
+mod log;
+mod random;
 mod raw;
 mod request;
 mod script;
@@ -19,6 +22,7 @@ mod server;
 mod store;
 mod wait;
 
+pub mod certificates;
 pub mod clock;
 #[cfg(feature = "cluster")]
 pub mod cluster;
@@ -32,6 +36,9 @@ pub mod process;
 pub use self::answer::Answer;
 pub use self::body::{Broken, Frames, Piece, Read, Watch, read};
 pub use self::handler::{Failure, Handled, Handler, created, numbered, responding};
+#[cfg(feature = "log")]
+pub use self::log::Log;
+pub use self::random::Random;
 pub use self::raw::Raw;
 pub use self::request::{CREDENTIAL, keyed, request, send, write};
 pub use self::script::{Fault, Script};

@@ -83,6 +83,17 @@ impl<S: Store> Bench<S> {
         (key, claim, record)
     }
 
+    /// Completes a key that nobody has used, and lets the ttl end.
+    pub(super) async fn ended(&self) -> (RecordKey, Claim) {
+        let (key, claim) = self.claimed().await;
+        let (record, ttl) = (record_of(&claim), self.clock.shortest());
+        let complete = self.complete(&key, claim.owner(), &record, ttl);
+        let (held, term) = self.clock.grant(ttl, complete).await;
+        assert_eq!(held, Ownership::Held, "complete by the owner");
+        term.over().await;
+        (key, claim)
+    }
+
     pub(super) async fn must_start(&self, key: &RecordKey, claim: &Claim, what: &str) {
         let begun = self.begin(key, claim, LONG).await;
         assert!(
@@ -253,6 +264,12 @@ pub(super) fn record_of(claim: &Claim) -> Record {
     )
 }
 
+/// Returns a body of 1 MiB, which is what the layer keeps at most.
+pub(super) fn long_body() -> Vec<u8> {
+    // The pattern's length divides no block size, so that no two blocks are equal.
+    (0..1 << 20).map(|at: u32| (at % 251) as u8).collect()
+}
+
 fn fresh_bytes() -> [u8; 32] {
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(Uuid::new_v4().as_bytes());
@@ -260,7 +277,7 @@ fn fresh_bytes() -> [u8; 32] {
     bytes
 }
 
-fn answer<T>(step: &str, answered: Result<T, StoreError>) -> T {
+pub(super) fn answer<T>(step: &str, answered: Result<T, StoreError>) -> T {
     answered.unwrap_or_else(|error| {
         let source = std::error::Error::source(&error);
         panic!("{step}: {error} ({source:?})")

@@ -1,9 +1,10 @@
 //! The clock by which a store is judged.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 /// The clock by which a store is judged: how long short leases are, and how exactly they must end.
 ///
@@ -83,6 +84,15 @@ impl Clock {
     /// Waits for a moment between two looks at something that is to change.
     pub(super) async fn pause(&self) {
         sleep(self.step).await;
+    }
+
+    /// Runs a step for a while that is short for a person and long for a store, and returns its answer
+    /// if it comes by then.
+    ///
+    /// A step that must wait shows by this that it does. One that is only slow is taken for one that
+    /// waits, but never the other way round.
+    pub(super) async fn a_moment_for<F: Future>(&self, step: Pin<&mut F>) -> Option<F::Output> {
+        timeout(self.short / 8, step).await.ok()
     }
 
     /// Takes a step that starts a term, and returns the bounds of the term with its answer.

@@ -42,12 +42,7 @@ pub async fn complete_after_the_lease_of_another_ended_keeps_the_record<S: Store
 /// `complete` keeps the record after the ttl of the last one has ended.
 pub async fn complete_after_the_ttl_ended_keeps_the_record<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
-    let (key, first) = bench.claimed().await;
-    let ttl = clock.shortest();
-    let last = record_of(&first);
-    let complete = bench.complete(&key, first.owner(), &last, ttl);
-    let (_, term) = clock.grant(ttl, complete).await;
-    term.over().await;
+    let (key, _) = bench.ended().await;
     let claim = fresh_claim();
     let record = record_of(&claim);
     let what = "after the ttl ended";

@@ -2,7 +2,9 @@
 //!
 //! Each guarantee is an async function here that panics if the store breaks it, and
 //! [`conformance_tests!`](crate::conformance_tests) turns each into a named test. The list only
-//! grows: a store that passes today may fail a later version.
+//! grows: a store that passes today may fail a later version. For a
+//! [`TransactionalStore`](super::TransactionalStore),
+//! [`transactional_conformance_tests!`](crate::transactional_conformance_tests) has more of them.
 //!
 //! **Not API-stable.** Names and signatures in this module may change in any release; the macro's
 //! arguments will not.
@@ -52,6 +54,7 @@ mod races;
 mod records;
 mod room;
 mod terms;
+mod transactional;
 
 use std::fmt;
 use std::future::Future;
@@ -68,6 +71,7 @@ pub use self::races::*;
 pub use self::records::*;
 pub use self::room::*;
 pub use self::terms::*;
+pub use self::transactional::*;
 use super::Store;
 
 /// Lists the cases that every store can run, for a harness other than `#[tokio::test]`.
@@ -83,13 +87,14 @@ pub struct Case<S> {
 
 type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-impl<S: Store> Case<S> {
+impl<S> Case<S> {
     /// Returns the name of the case, which is also that of its function.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// Runs the case. The future panics if the store breaks the guarantee.
+    /// Runs the case, on a store or, for [`transactional_cases`], its database. The future panics if the
+    /// store breaks the guarantee.
     pub fn run(&self, store: S, clock: Clock) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         (self.run)(store, clock)
     }

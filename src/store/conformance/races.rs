@@ -183,7 +183,7 @@ async fn exactly_one_starts<S: Store>(bench: &Arc<Bench<S>>, key: RecordKey) {
 }
 
 /// Takes each step in a task of its own, which waits for all others before it begins.
-async fn race<T, F>(tasks: usize, mut step: impl FnMut() -> F) -> Vec<T>
+pub(super) async fn race<T, F>(tasks: usize, mut step: impl FnMut() -> F) -> Vec<T>
 where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,

@@ -5,15 +5,14 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::Clock;
-use super::bench::{Bench, LONG, fresh_claim, fresh_key};
+use super::bench::{Bench, LONG, fresh_claim, fresh_key, long_body};
 use crate::store::{Begin, Claim, Fingerprint, Owner, Record, Store};
 
 /// A body comes back byte for byte: none, empty, with every byte there is, and of 1 MiB.
 pub async fn a_body_comes_back_byte_for_byte<S: Store>(store: S, clock: Clock) {
     let bench = Bench::new(store, clock);
     let every_byte: Vec<u8> = (0..=255).collect();
-    // The pattern's length divides no block size, so that no two blocks are equal.
-    let long: Vec<u8> = (0..1 << 20).map(|at: u32| (at % 251) as u8).collect();
+    let long = long_body();
     let bodies: [(&str, Option<&[u8]>); 10] = [
         ("no body", None),
         ("an empty body", Some(b"")),

@@ -9,7 +9,7 @@ use sqlx::{Connection, PgConnection, Row};
 use super::super::{Begin, Claim, Fingerprint, Owner, RecordKey, Store};
 use super::super::{StoreError, StoreErrorKind};
 use super::PostgresStore;
-use super::error::store_error;
+use super::error::{is_in_failed_transaction, store_error};
 use super::pool::Failed;
 use super::statement::{Bound, Protocol, Value};
 
@@ -21,12 +21,39 @@ pub(super) async fn check(store: &PostgresStore) -> Result<(), StoreError> {
 }
 
 async fn all(store: &PostgresStore) -> Result<(), StoreError> {
+    look_at_pool(store).await?;
     look(store).await?;
     take_steps(store).await?;
     if store.protocol == Protocol::Prepared {
         mix(store).await?;
     }
     Ok(())
+}
+
+/// Looks for connections of the application's pool that were left inside a transaction.
+async fn look_at_pool(store: &PostgresStore) -> Result<(), StoreError> {
+    let source = store.pool.source();
+    let mut are_right = true;
+    // All at once, or the same one would be looked at again.
+    for mut taken in source.take_idle_of_pool() {
+        // By the simple protocol, both are the same in a transaction that begins here.
+        let began_before = "SELECT now() <> statement_timestamp()";
+        let row = sqlx::raw_sql(began_before).fetch_one(taken.connection());
+        match row.await.and_then(|row| row.try_get::<bool, _>(0)) {
+            Ok(is_left) => are_right &= !is_left,
+            Err(error) if is_in_failed_transaction(&error) => are_right = false,
+            // It is dead, which the pool would have noticed before its next use.
+            Err(_) => continue,
+        }
+        source.give_back(taken);
+    }
+    if are_right {
+        return Ok(());
+    }
+    Err(misconfigured(
+        "a connection of the pool is inside a transaction that somebody has begun and not ended; \
+         begin transactions by the pool's begin(), which ends them, or call PostgresStore::new",
+    ))
 }
 
 /// Looks at what is there.
@@ -60,7 +87,7 @@ async fn look(store: &PostgresStore) -> Result<(), StoreError> {
         }
         _ => return Ok(()),
     };
-    Err(StoreError::new(StoreErrorKind::Misconfigured, Wrong(wrong)))
+    Err(misconfigured(wrong))
 }
 
 #[derive(Default)]
@@ -133,11 +160,7 @@ async fn find(store: &PostgresStore, connection: &mut PgConnection) -> Result<()
     let key = unused_key();
     let key = Value::Bytes(key.as_bytes());
     let statement = store.statements.find.bind(Protocol::Prepared, &[key]);
-    if let Bound::Prepared(sql, arguments) = statement {
-        let query = sqlx::query_with(sql, arguments);
-        query.fetch_all(connection).await?;
-    }
-    Ok(())
+    statement.fetch_all(connection).await.map(drop)
 }
 
 /// A key that nobody else has.
@@ -149,6 +172,10 @@ fn unused_key() -> RecordKey {
 
 fn of_failed(failed: Failed) -> StoreError {
     store_error(failed.error)
+}
+
+fn misconfigured(wrong: impl Into<String>) -> StoreError {
+    StoreError::new(StoreErrorKind::Misconfigured, Wrong(wrong.into()))
 }
 
 /// What is set up wrongly, and what would be right.

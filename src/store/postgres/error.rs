@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io;
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
@@ -26,6 +27,11 @@ pub(super) enum OfConnection {
 pub(super) fn store_error(error: sqlx::Error) -> StoreError {
     if of_connection(&error) == OfConnection::Pooler {
         return StoreError::new(StoreErrorKind::Misconfigured, MixedUp(error));
+    }
+    // A column of another type: the driver reads any bytes as an entry.
+    let is_of_table = matches!(error, sqlx::Error::ColumnDecode { .. });
+    if is_of_table || is_of_tls(&error) {
+        return StoreError::new(StoreErrorKind::Misconfigured, error);
     }
     sql::store_error(error, |code| match code {
         // disk_full, and program_limit_exceeded: a value above a gigabyte.
@@ -79,7 +85,25 @@ pub(super) fn is_of_server(error: &sqlx::Error) -> bool {
         sqlx::Error::Database(error) => {
             matches!(error.code().as_deref(), Some("57P01" | "57P02" | "57P03"))
         }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Io(_) => !is_of_tls(error),
+        sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    }
+}
+
+/// Returns whether client and server do not agree on TLS: one of them has none, or a certificate is
+/// not accepted.
+fn is_of_tls(error: &sqlx::Error) -> bool {
+    let is_agreed = |error: &io::Error| error.kind() != io::ErrorKind::InvalidData;
+    match error {
+        // What one of the driver's libraries says of a handshake.
+        sqlx::Error::Io(error) => !is_agreed(error),
+        // The driver's own word, or the other library's, which may have met a broken connection.
+        sqlx::Error::Tls(error) => {
+            let first: &(dyn Error + 'static) = &**error;
+            let mut chain = std::iter::successors(Some(first), |&error| error.source());
+            !chain.any(|error| error.downcast_ref().is_some_and(is_agreed))
+        }
         _ => false,
     }
 }
@@ -101,10 +125,15 @@ pub(super) fn refuses_writes(error: &sqlx::Error) -> bool {
 pub(super) fn is_not_run(error: &sqlx::Error) -> bool {
     match of_connection(error) {
         OfConnection::ReadOnly | OfConnection::Pooler => true,
-        // in_failed_sql_transaction.
-        OfConnection::Yes => code(error).as_deref() == Some("25P02"),
+        OfConnection::Yes => is_in_failed_transaction(error),
         OfConnection::No => false,
     }
+}
+
+/// Returns whether the connection is inside a transaction that another statement has spoilt.
+pub(super) fn is_in_failed_transaction(error: &sqlx::Error) -> bool {
+    // in_failed_sql_transaction.
+    code(error).as_deref() == Some("25P02")
 }
 
 /// Returns whether a lock was not to be had in time.
@@ -133,5 +162,35 @@ impl fmt::Display for MixedUp {
 impl Error for MixedUp {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tls_that_is_not_agreed_on_is_a_fault_of_the_setup_and_a_broken_connection_is_none() {
+        let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
+        let refused = || io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate");
+        for (error, kind) in [
+            (
+                sqlx::Error::Tls("server does not support TLS".into()),
+                StoreErrorKind::Misconfigured,
+            ),
+            (
+                sqlx::Error::Tls(refused().into()),
+                StoreErrorKind::Misconfigured,
+            ),
+            (refused().into(), StoreErrorKind::Misconfigured),
+            (
+                sqlx::Error::Tls(broken().into()),
+                StoreErrorKind::Unavailable,
+            ),
+            (broken().into(), StoreErrorKind::Unavailable),
+        ] {
+            let text = format!("{error:?}");
+            assert_eq!(store_error(error).kind(), kind, "{text}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Whether the server answers, so that no request waits for a server that does not.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -47,18 +48,34 @@ impl Health {
 
 /// Asks the server until it answers and no step goes on in the background, or the store is gone.
 async fn watch(health: Weak<Health>, source: Weak<Source>, abandoned: Arc<Abandoned>) {
-    let mut limit = SOON;
     let mut connection = None;
     loop {
         let Some(how) = how(&source) else {
             return;
         };
-        let answer = timeout(limit, ask(&mut connection, &how)).await;
+        let mut asking = pin!(ask(connection.take(), &how));
+        let answer = match timeout(SOON, asking.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let Some(health) = health.upgrade() else {
+                    return;
+                };
+                health.down.store(true, Ordering::Release);
+                drop(health);
+                // On the same connection, whose session would stay at a server that is only slow.
+                timeout(LONG, asking).await.unwrap_or_default()
+            }
+        };
         let Some(health) = health.upgrade() else {
             return;
         };
         let was_down = health.down.load(Ordering::Acquire);
-        if let Ok(Some(is_at_some)) = answer {
+        if let Some(Answer {
+            connection: kept,
+            is_at_some,
+        }) = answer
+        {
+            connection = kept;
             health.down.store(false, Ordering::Release);
             abandoned.end(is_at_some, was_down);
             if abandoned.count() == 0 {
@@ -67,10 +84,8 @@ async fn watch(health: Weak<Health>, source: Weak<Source>, abandoned: Arc<Abando
             drop(health);
             sleep(LOOK).await;
         } else {
-            connection = None;
             health.down.store(true, Ordering::Release);
             drop(health);
-            limit = (limit * 2).min(LONG);
             sleep(PAUSE).await;
         }
     }
@@ -90,23 +105,38 @@ fn how(source: &Weak<Source>) -> Option<PgConnectOptions> {
     (!source.is_closed()).then(|| source.how())
 }
 
-/// Returns whether the server is at steps that take long, or nothing if it does not answer.
-async fn ask(connection: &mut Option<PgConnection>, how: &PgConnectOptions) -> Option<bool> {
+/// What the server says.
+struct Answer {
+    /// For the next question.
+    connection: Option<PgConnection>,
+    /// Whether it is at steps that take long.
+    is_at_some: bool,
+}
+
+/// Asks the server whether it is at steps that take long; returns nothing if it does not answer.
+async fn ask(connection: Option<PgConnection>, how: &PgConnectOptions) -> Option<Answer> {
     let asked = async {
-        let connection = match connection {
+        let mut connection = match connection {
             Some(connection) => connection,
-            None => connection.insert(how.connect().await?),
+            None => how.connect().await?,
         };
         let sql = AssertSqlSafe(IS_AT_SOME.replace("MARK", MARK));
-        let row = sqlx::raw_sql(sql).fetch_one(connection).await?;
-        row.try_get(0)
+        let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await?;
+        let is_at_some = row.try_get(0)?;
+        let connection = Some(connection);
+        Ok(Answer {
+            connection,
+            is_at_some,
+        })
     };
     match asked.await {
-        Ok(is_at_some) => Some(is_at_some),
+        Ok(answer) => Some(answer),
         // Any other error is an answer, too: perhaps there is no room for another connection.
         Err(sqlx::Error::Database(error)) if error.code().as_deref() != Some(STARTING) => {
-            *connection = None;
-            Some(true)
+            Some(Answer {
+                connection: None,
+                is_at_some: true,
+            })
         }
         Err(_) => None,
     }
@@ -124,10 +154,11 @@ SELECT EXISTS (
 /// cannot_connect_now: the server is starting up or shutting down.
 const STARTING: &str = "57P03";
 
-/// How long the first try may take: less than any sensible `store_timeout`.
+/// After which time without an answer the server counts as down: less than any sensible
+/// `store_timeout`.
 const SOON: Duration = Duration::from_millis(250);
 
-/// How long a later try may take. A network that is back is noticed by the next try.
+/// How much longer a try may take. A network that is back is noticed by the next try.
 const LONG: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(50);

@@ -9,6 +9,7 @@ mod pool;
 mod source;
 mod statement;
 mod statements;
+mod steps;
 
 use std::convert::Infallible;
 use std::fmt;
@@ -16,19 +17,18 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgRow};
-use sqlx::{PgPool, Row};
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
-use self::error::{is_lost_race, is_not_run, refuses_writes, store_error};
-use self::pool::{Failed, Pool};
-use self::statement::{Protocol, Statement, Value};
+use self::error::store_error;
+use self::pool::Pool;
+use self::statement::Protocol;
 use self::statements::Statements;
-use super::sql::{self, Clean, MAX_ROUNDS, Table};
-use super::wire::codec::{claim_prefix, encode_claim, encode_record};
+use super::StoreError;
+use super::sql::{self, Table};
 use super::wire::compression::Compression;
-use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
-/// A [`Store`] in a PostgreSQL database: shared by all processes that use it, and as durable as the
+/// A [`Store`](crate::store::Store) in a PostgreSQL database: shared by all processes that use it, and as durable as the
 /// database.
 ///
 /// Each step is one statement and takes one round trip: a replay is one step, a first write two. A
@@ -43,7 +43,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`], and a row counts as absent once `expires` has
+/// To read it by hand: `key` is the [`RecordKey`](crate::store::RecordKey), and a row counts as absent once `expires` has
 /// passed. The role of the application needs `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the
 /// table, and for `migrate` also `CREATE` on the schema, even if the table exists.
 ///
@@ -62,7 +62,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// There are never more connections than that, whatever hangs. A step whose request has stopped
 /// waiting goes on in the background and keeps its connection until the server answers. When all
 /// connections are taken in this way, or the server accepts no new one, the store fails at once with
-/// [`StoreErrorKind::Unavailable`], and the layer runs requests unprotected, until the server
+/// [`StoreErrorKind::Unavailable`](crate::store::StoreErrorKind::Unavailable), and the layer runs requests unprotected, until the server
 /// answers again. A connection that is dead without a word is replaced when the server is at no
 /// step any more that takes half a second.
 ///
@@ -70,7 +70,11 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// closed, and the step is tried once more on a new one. Where no server takes writes, because it is
 /// read-only or its disk is full, what is kept is still replayed and what runs is still refused.
 ///
-/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls`.
+/// For TLS, turn on a TLS feature of the crate `sqlx`, such as `tls-rustls-ring-native-roots`, and add
+/// `?sslmode=verify-full` to the URL. What the system trusts is trusted, and what `sslrootcert` names
+/// as well. By the default, `prefer`, and by `require`, no certificate is looked at, and `prefer`
+/// falls back to a connection without TLS. A certificate that is not accepted, and a server without
+/// TLS, are of kind [`StoreErrorKind::Misconfigured`].
 ///
 /// # Poolers
 ///
@@ -83,7 +87,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// For poolers that know no prepared statements, call [`PostgresStore::simple_protocol`].
 ///
 /// Where prepared statements are mixed up all the same, no wrong one acts: each carries a number
-/// that the server compares. It fails with [`StoreErrorKind::Misconfigured`] instead, the first one
+/// that the server compares. It fails with [`StoreErrorKind::Misconfigured`](crate::store::StoreErrorKind::Misconfigured) instead, the first one
 /// is logged, and [`PostgresStore::check`] finds it when the application starts.
 ///
 /// # What an operator must know
@@ -94,14 +98,17 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// replica had not received.
 ///
 /// The server's clock ends leases and ttls. If it is set forward by more than a lease while a handler
-/// runs, a retry runs, too; if it is set back, keys stay claimed or kept for that much longer.
+/// runs, a retry runs, too; if it is set back, the keys of processes that have died stay claimed, and
+/// records kept, for that much longer. So let it be slewed, not set.
 ///
 /// Two servers that both take writes (active-active replication) do not protect: each claims a key
 /// by itself. Send all steps to one of them.
 ///
 /// With [`PostgresStore::sharing`], a connection that the application leaves inside a transaction
-/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and hold
-/// locks until it ends.
+/// (by a `BEGIN` of its own) takes the store's steps into it: they are undone with it, and until it
+/// ends, nobody sees them, and whoever sends the same key waits for `store_timeout` and runs
+/// unprotected. If the transaction had failed already, the connection is closed instead.
+/// [`PostgresStore::check`] finds such a connection among the idle ones.
 ///
 /// After the loss of a record, a retry runs again. After the loss of a claim, a retry that comes
 /// while the first request still runs is not refused, but runs too.
@@ -122,6 +129,11 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Misconfigured`]: crate::store::StoreErrorKind::Misconfigured
+/// [`StoreErrorKind::Unavailable`]: crate::store::StoreErrorKind::Unavailable
 #[derive(Clone)]
 pub struct PostgresStore {
     pool: Pool,
@@ -255,11 +267,13 @@ impl PostgresStore {
     /// It connects, looks at the table, the role's privileges and whether the server takes writes,
     /// runs the steps of a request under a key of its own, which it removes, and finds out whether
     /// a pooler on the way mixes up prepared statements. It uses two connections, or one where
-    /// there is only one.
+    /// there is only one. It also looks whether an idle connection of a pool that it shares was left
+    /// inside a transaction.
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the source says what, and
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the source says what, and
     /// what would be right. Otherwise the kind of the failure.
     pub async fn check(&self) -> Result<(), StoreError> {
         check::check(self).await
@@ -274,51 +288,6 @@ impl PostgresStore {
     pub fn cleaner(&self, pause: Duration) -> impl Future<Output = Infallible> + Send + use<> {
         sql::clean_every(self.clone(), pause)
     }
-
-    async fn run(
-        &self,
-        statement: &Statement,
-        values: &[Value<'_>],
-    ) -> Result<Option<PgRow>, Failed> {
-        self.pool.run(statement.bind(self.protocol, values)).await
-    }
-
-    /// Runs a step that may be run again, and so is after a lost race.
-    async fn step(
-        &self,
-        statement: &Statement,
-        values: &[Value<'_>],
-    ) -> Result<Option<PgRow>, StoreError> {
-        let mut may_reconnect = true;
-        for _ in 0..MAX_ROUNDS {
-            match self.run(statement, values).await {
-                Ok(row) => return Ok(row),
-                Err(failed) if is_lost_race(&failed.error) => {}
-                Err(failed)
-                    if may_reconnect && failed.may_be_stale && is_not_run(&failed.error) =>
-                {
-                    may_reconnect = false;
-                }
-                Err(failed) => return Err(store_error(failed.error)),
-            }
-        }
-        Err(StoreErrorKind::Unavailable.into())
-    }
-
-    /// Looks for what is kept, at a server that takes no writes, and fails with this error if there
-    /// is nothing.
-    async fn find(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        error: sqlx::Error,
-    ) -> Result<Begin, StoreError> {
-        let key = Value::Bytes(key.as_bytes());
-        match self.run(&self.statements.find, &[key]).await {
-            Ok(Some(row)) => sql::begun(row.try_get(0).map_err(store_error)?, claim),
-            Ok(None) | Err(_) => Err(store_error(error)),
-        }
-    }
 }
 
 impl fmt::Debug for PostgresStore {
@@ -328,100 +297,6 @@ impl fmt::Debug for PostgresStore {
             .field("table", &self.table)
             .finish_non_exhaustive()
     }
-}
-
-impl Store for PostgresStore {
-    async fn begin(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        lease: Duration,
-    ) -> Result<Begin, StoreError> {
-        let entry = encode_claim(claim);
-        let values = [
-            Value::Bytes(key.as_bytes()),
-            Value::Bytes(&entry),
-            Value::Count(micros(lease)),
-        ];
-        let mut may_reconnect = true;
-        for _ in 0..MAX_ROUNDS {
-            match self.run(&self.statements.begin, &values).await {
-                Ok(Some(row)) => return sql::begun(row.try_get(0).map_err(store_error)?, claim),
-                // Another request has claimed the key since this statement took its snapshot. The
-                // next statement sees that claim.
-                Ok(None) => {}
-                Err(failed) if is_lost_race(&failed.error) => {}
-                // The server was restarted since the connection was last used, or is another by
-                // now. If it had claimed the key, the next statement finds that.
-                Err(failed) if may_reconnect && failed.may_be_stale => may_reconnect = false,
-                Err(failed) if refuses_writes(&failed.error) => {
-                    return self.find(key, claim, failed.error).await;
-                }
-                Err(failed) => return Err(store_error(failed.error)),
-            }
-        }
-        Err(StoreErrorKind::Unavailable.into())
-    }
-
-    async fn complete(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        record: &Record,
-        ttl: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let entry = encode_record(record, self.compression);
-        let values = [
-            Value::Bytes(key.as_bytes()),
-            Value::Bytes(&claim_prefix(owner)),
-            Value::Bytes(&entry),
-            Value::Count(micros(ttl)),
-        ];
-        let row = self.step(&self.statements.complete, &values).await?;
-        Ok(sql::ownership(u64::from(row.is_some())))
-    }
-
-    async fn renew(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        lease: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let values = [
-            Value::Bytes(key.as_bytes()),
-            Value::Bytes(&claim_prefix(owner)),
-            Value::Count(micros(lease)),
-        ];
-        let row = self.step(&self.statements.renew, &values).await?;
-        Ok(sql::ownership(u64::from(row.is_some())))
-    }
-
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        let values = [
-            Value::Bytes(key.as_bytes()),
-            Value::Bytes(&claim_prefix(owner)),
-        ];
-        let row = self.step(&self.statements.release, &values).await?;
-        Ok(sql::ownership(u64::from(row.is_some())))
-    }
-}
-
-impl Clean for PostgresStore {
-    const BATCH: u64 = 500;
-
-    async fn clean_batch(&self) -> Result<u64, StoreError> {
-        let batch = Value::Count(Self::BATCH as i64);
-        let removed = self.step(&self.statements.clean, &[batch]).await?;
-        let removed: i64 = match removed {
-            Some(row) => row.try_get(0).map_err(store_error)?,
-            None => 0,
-        };
-        Ok(removed.unsigned_abs())
-    }
-}
-
-fn micros(duration: Duration) -> i64 {
-    sql::count(duration, Duration::from_micros(1))
 }
 
 /// How many connections the store has of its own unless a pool says fewer.

@@ -123,14 +123,7 @@ async fn step(
     };
     is_sent.store(true, Ordering::Release);
     // All of the answer: an error can come behind the row, when the step is committed.
-    let rows = match statement {
-        Bound::Prepared(sql, arguments) => {
-            let query = sqlx::query_with(sql, arguments);
-            query.fetch_all(taken.connection()).await
-        }
-        Bound::Simple(sql) => sqlx::raw_sql(sql).fetch_all(taken.connection()).await,
-    };
-    let error = match rows {
+    let error = match statement.fetch_all(taken.connection()).await {
         Ok(mut rows) => {
             pool.source.give_back(taken);
             drop(place);

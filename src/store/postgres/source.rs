@@ -100,6 +100,16 @@ impl Source {
         }
     }
 
+    /// Takes all connections of the application's pool that nobody uses.
+    pub(super) fn take_idle_of_pool(&self) -> Vec<Taken> {
+        let Self::Shared(pool) = self else {
+            return Vec::new();
+        };
+        let idle = std::iter::from_fn(|| pool.try_acquire());
+        idle.map(|idle| Taken::Shared(Borrowed(Some(idle))))
+            .collect()
+    }
+
     /// Closes the connections that nobody uses: one of their kind was found to be dead or useless.
     pub(super) fn clear(&self) {
         if let Self::Own(own) = self {

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 use std::sync::Arc;
 
-use sqlx::postgres::PgArguments;
-use sqlx::{Arguments, AssertSqlSafe};
+use sqlx::postgres::{PgArguments, PgRow};
+use sqlx::{Arguments, AssertSqlSafe, PgConnection};
 
 use super::super::sql::{self, Table};
 
@@ -38,6 +38,22 @@ pub(super) enum Protocol {
 pub(super) enum Bound {
     Prepared(AssertSqlSafe<Arc<str>>, PgArguments),
     Simple(AssertSqlSafe<String>),
+}
+
+impl Bound {
+    /// Runs the statement, and returns all rows that it answers with.
+    pub(super) async fn fetch_all(
+        self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        match self {
+            Self::Prepared(sql, arguments) => {
+                let query = sqlx::query_with(sql, arguments);
+                query.fetch_all(connection).await
+            }
+            Self::Simple(sql) => sqlx::raw_sql(sql).fetch_all(connection).await,
+        }
+    }
 }
 
 impl Statement {
@@ -157,6 +173,6 @@ mod tests {
                 assert!(numbers.insert(statement.number), "{}", statement.sql);
             }
         }
-        assert_eq!(numbers.len(), 18);
+        assert_eq!(numbers.len(), 21);
     }
 }

@@ -9,6 +9,7 @@ pub(super) struct Statements {
     pub(super) is_migrated: sql::Statement,
     pub(super) what_is_there: sql::Statement,
     pub(super) begin: Statement,
+    pub(super) begin_hurried: Statement,
     pub(super) find: Statement,
     pub(super) complete: Statement,
     pub(super) renew: Statement,
@@ -23,7 +24,8 @@ impl Statements {
             migrate: sql::Statement::new(&format!("{LOCK}{schema}"), table),
             is_migrated: sql::Statement::new(IS_MIGRATED, table),
             what_is_there: sql::Statement::new(WHAT_IS_THERE, table),
-            begin: Statement::new(BEGIN, table),
+            begin: Statement::new(&begin(""), table),
+            begin_hurried: Statement::new(&begin(HURRIED), table),
             find: Statement::new(FIND, table),
             complete: Statement::new(COMPLETE, table),
             renew: Statement::new(RENEW, table),
@@ -34,9 +36,10 @@ impl Statements {
 
     /// Returns the statements that are prepared.
     #[cfg(test)]
-    pub(super) fn of_requests(&self) -> [&Statement; 6] {
+    pub(super) fn of_requests(&self) -> [&Statement; 7] {
         let Self {
             begin,
+            begin_hurried,
             find,
             complete,
             renew,
@@ -44,7 +47,7 @@ impl Statements {
             clean,
             ..
         } = self;
-        [begin, find, complete, renew, release, clean]
+        [begin, begin_hurried, find, complete, renew, release, clean]
     }
 }
 
@@ -85,22 +88,33 @@ FROM (SELECT to_regclass('"idempotency"')::oid AS oid) AS class"#;
 ///
 /// The key is read first, since `ON CONFLICT` locks the row even if its condition is false, and
 /// then a replay would write and wait for the disk.
+///
+/// Time is the statement's, here as everywhere: a transaction that the application has begun may be
+/// old.
 const BEGIN: &str = r#"
 WITH found AS (
-    SELECT entry FROM "idempotency" WHERE key = $2 AND expires > now() AND IS_RIGHT
+    SELECT entry FROM "idempotency"
+    WHERE key = $2 AND expires > statement_timestamp() AND IS_RIGHT
 ), claimed AS (
     INSERT INTO "idempotency" AS held (key, expires, entry)
-    SELECT $2, now() + $4::bigint * interval '1 microsecond', $3
-    WHERE NOT EXISTS (SELECT FROM found)
+    SELECT $2, statement_timestamp() + $4::bigint * interval '1 microsecond', $3
+    WHERE NOT EXISTS (SELECT FROM found) HURRIED
     ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-    WHERE held.expires <= now()
+    WHERE held.expires <= statement_timestamp()
     RETURNING entry
 )
 SELECT entry FROM found UNION ALL SELECT entry FROM claimed"#;
 
+/// Makes a claim that does not wait for the disk: the setting holds for this statement's commit.
+const HURRIED: &str = "AND set_config('synchronous_commit', 'off', true) = 'off'";
+
+fn begin(hurried: &str) -> String {
+    BEGIN.replace("HURRIED", hurried)
+}
+
 /// What is kept, for a server that takes no writes.
 const FIND: &str = r#"
-SELECT entry FROM "idempotency" WHERE key = $2 AND expires > now() AND IS_RIGHT"#;
+SELECT entry FROM "idempotency" WHERE key = $2 AND expires > statement_timestamp() AND IS_RIGHT"#;
 
 /// Changes no row if the key is another's claim or has a record.
 ///
@@ -109,19 +123,19 @@ SELECT entry FROM "idempotency" WHERE key = $2 AND expires > now() AND IS_RIGHT"
 /// a few microseconds more than an `UPDATE` that knows no absent key.
 const COMPLETE: &str = r#"
 INSERT INTO "idempotency" AS held (key, expires, entry)
-SELECT $2, now() + $5::bigint * interval '1 microsecond', $4 WHERE IS_RIGHT
+SELECT $2, statement_timestamp() + $5::bigint * interval '1 microsecond', $4 WHERE IS_RIGHT
 ON CONFLICT (key) DO UPDATE SET expires = excluded.expires, entry = excluded.entry
-WHERE held.expires <= now() OR substring(held.entry FROM 1 FOR 18) = $3
+WHERE held.expires <= statement_timestamp() OR substring(held.entry FROM 1 FOR 18) = $3
 RETURNING true"#;
 
 const RENEW: &str = r#"
-UPDATE "idempotency" SET expires = now() + $4::bigint * interval '1 microsecond'
-WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > now() AND IS_RIGHT
+UPDATE "idempotency" SET expires = statement_timestamp() + $4::bigint * interval '1 microsecond'
+WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp() AND IS_RIGHT
 RETURNING true"#;
 
 const RELEASE: &str = r#"
 DELETE FROM "idempotency"
-WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > now() AND IS_RIGHT
+WHERE key = $2 AND substring(entry FROM 1 FOR 18) = $3 AND expires > statement_timestamp() AND IS_RIGHT
 RETURNING true"#;
 
 /// The index on `expires` makes this 20 times as fast in a table of 300,000 rows (2 ms a step
@@ -134,7 +148,7 @@ RETURNING true"#;
 const CLEAN: &str = r#"
 WITH removed AS (
     DELETE FROM "idempotency" WHERE key = ANY (ARRAY(
-        SELECT key FROM "idempotency" WHERE expires <= now() AND IS_RIGHT
+        SELECT key FROM "idempotency" WHERE expires <= statement_timestamp() AND IS_RIGHT
         ORDER BY expires LIMIT $2 FOR UPDATE SKIP LOCKED
     ))
     RETURNING true

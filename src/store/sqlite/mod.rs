@@ -6,6 +6,7 @@ mod patience;
 mod place;
 mod reserve;
 mod statements;
+mod steps;
 mod writer;
 
 use std::convert::Infallible;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{Executor, Row, SqlitePool};
+use sqlx::{Executor, SqlitePool};
 
 use self::check::{check_pool, check_table};
 use self::error::{is_full, open_error, store_error};
@@ -24,13 +25,12 @@ use self::patience::patiently;
 use self::place::Place;
 use self::reserve::{HALF, Reserve};
 use self::statements::Statements;
-use self::writer::{Step, Writer};
-use super::sql::{self, Clean, MAX_ROUNDS, Table};
-use super::wire::codec::{claim_prefix, encode_claim, encode_record};
+use self::writer::Writer;
+use super::StoreError;
+use super::sql::{self, Table};
 use super::wire::compression::Compression;
-use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError, StoreErrorKind};
 
-/// A [`Store`] in a SQLite file: durable, and shared by the processes of one machine.
+/// A [`Store`](crate::store::Store) in a SQLite file: durable, and shared by the processes of one machine.
 ///
 /// A clone works on the same records and the same connections.
 ///
@@ -43,7 +43,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 #[doc = include_str!("schema.sql")]
 /// ```
 ///
-/// To read it by hand: `key` is the [`RecordKey`], and a row counts as absent once `expires`, in
+/// To read it by hand: `key` is the [`RecordKey`](crate::store::RecordKey), and a row counts as absent once `expires`, in
 /// milliseconds since 1970, has passed. Time is that of the machine's clock.
 ///
 /// Rows that have ended take room until they are removed, and requests do not remove them. Run
@@ -65,7 +65,7 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// # Full disk
 ///
 /// A store on a full disk replays what is kept, refuses what runs, and answers new claims with
-/// [`StoreErrorKind::Full`]. Removing rows, and ending what was claimed before, needs room, too. So
+/// [`StoreErrorKind::Full`](crate::store::StoreErrorKind::Full). Removing rows, and ending what was claimed before, needs room, too. So
 /// the first [`clean`](Self::clean) or [`cleaner`](Self::cleaner) writes a file of 8 MiB beside the
 /// database, `<path>-reserve`, unless the disk has no room for it. When a step that ends a claim or
 /// removes rows finds the disk full, it makes this file smaller, and takes its room. After the next
@@ -101,6 +101,10 @@ use super::{Begin, Claim, Owner, Ownership, Record, RecordKey, Store, StoreError
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`Store`]: crate::store::Store
+/// [`RecordKey`]: crate::store::RecordKey
+/// [`StoreErrorKind::Full`]: crate::store::StoreErrorKind::Full
 #[derive(Clone)]
 pub struct SqliteStore {
     /// For all but records.
@@ -189,7 +193,8 @@ impl SqliteStore {
     ///
     /// # Errors
     ///
-    /// [`StoreErrorKind::Misconfigured`] if something is set up wrongly; the error's
+    /// [`Misconfigured`](crate::store::StoreErrorKind::Misconfigured) if something is set up wrongly;
+    /// the error's
     /// [`source`](std::error::Error::source) says what, and what would be right. Any other kind if
     /// the database fails.
     ///
@@ -240,18 +245,6 @@ impl SqliteStore {
             compression: Compression::default(),
         }
     }
-
-    /// Reads the entry under a key, unless it has ended.
-    async fn read(&self, key: &RecordKey) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = || {
-            let query = self.statements.read.query().bind(&key.as_bytes()[..]);
-            query.fetch_optional(&self.pool)
-        };
-        match patiently(read).await.map_err(store_error)? {
-            Some(row) => row.try_get(0).map(Some).map_err(store_error),
-            None => Ok(None),
-        }
-    }
 }
 
 impl fmt::Debug for SqliteStore {
@@ -259,104 +252,6 @@ impl fmt::Debug for SqliteStore {
         f.debug_struct("SqliteStore")
             .field("table", &self.table)
             .finish_non_exhaustive()
-    }
-}
-
-impl Store for SqliteStore {
-    async fn begin(
-        &self,
-        key: &RecordKey,
-        claim: &Claim,
-        lease: Duration,
-    ) -> Result<Begin, StoreError> {
-        let entry = encode_claim(claim);
-        let claimed = || {
-            let query = self.statements.claim.query();
-            query
-                .bind(&key.as_bytes()[..])
-                .bind(&entry[..])
-                .bind(millis(lease))
-        };
-        for _ in 0..MAX_ROUNDS {
-            // Read first, since a statement that may write waits for the writer.
-            if let Some(found) = self.read(key).await? {
-                return sql::begun(found, claim);
-            }
-            if self.writer.write(&self.pool, Step::Claim, claimed).await? > 0 {
-                return Ok(Begin::Started);
-            }
-            // Another request has claimed the key since it was read.
-        }
-        Err(StoreErrorKind::Unavailable.into())
-    }
-
-    async fn complete(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        record: &Record,
-        ttl: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
-        let entry = encode_record(record, self.compression);
-        let completed = || {
-            let query = self.statements.complete.query();
-            query
-                .bind(&key.as_bytes()[..])
-                .bind(&prefix[..])
-                .bind(&entry[..])
-                .bind(millis(ttl))
-        };
-        self.writer
-            .write(&self.records, Step::Complete(entry.len()), completed)
-            .await
-            .map(sql::ownership)
-    }
-
-    async fn renew(
-        &self,
-        key: &RecordKey,
-        owner: Owner,
-        lease: Duration,
-    ) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
-        let renewed = || {
-            let query = self.statements.renew.query();
-            query
-                .bind(&key.as_bytes()[..])
-                .bind(&prefix[..])
-                .bind(millis(lease))
-        };
-        self.writer
-            .write(&self.pool, Step::Hold, renewed)
-            .await
-            .map(sql::ownership)
-    }
-
-    async fn release(&self, key: &RecordKey, owner: Owner) -> Result<Ownership, StoreError> {
-        let prefix = claim_prefix(owner);
-        let released = || {
-            let query = self.statements.release.query();
-            query.bind(&key.as_bytes()[..]).bind(&prefix[..])
-        };
-        self.writer
-            .write(&self.pool, Step::Hold, released)
-            .await
-            .map(sql::ownership)
-    }
-}
-
-impl Clean for SqliteStore {
-    const BATCH: u64 = 100;
-
-    async fn clean_batch(&self) -> Result<u64, StoreError> {
-        self.place.must_be_the_same()?;
-        let clean = || self.statements.clean.query().bind(Self::BATCH as i64);
-        let removed = self.writer.write(&self.pool, Step::Remove, clean).await?;
-        if removed < Self::BATCH {
-            self.writer.restore_reserve().await;
-        }
-        Ok(removed)
     }
 }
 
@@ -394,15 +289,13 @@ async fn connect(
     pool.map_err(open_error)
 }
 
-fn millis(duration: Duration) -> i64 {
-    sql::count(duration, Duration::from_millis(1))
-}
-
 /// The number of replays that are read at once, each on a thread of its own.
 const CONNECTIONS: u32 = 4;
 
 #[cfg(test)]
 mod tests {
+    use sqlx::Row;
+
     use super::*;
 
     #[tokio::test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -15,12 +14,6 @@ use tower_idempotency::store::{Begin, Ownership, Store, StoreErrorKind};
 
 use super::server::Server;
 use crate::entry::{MINUTE, claim, key, must_start, record};
-
-async fn ask(server: &Server, sql: &str) {
-    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
-    let sql = AssertSqlSafe(sql.to_owned());
-    connection.execute(sqlx::raw_sql(sql)).await.unwrap();
-}
 
 /// Fills the store's connections, so that each request has one of its own.
 async fn all_at_once(store: &PostgresStore, first: u32) -> Vec<Result<Begin, StoreErrorKind>> {
@@ -51,22 +44,20 @@ async fn connections_that_the_server_has_ended_or_spoilt_cost_no_request_its_pro
             900,
         ),
     ] {
-        ask(&server, "DROP TABLE IF EXISTS idempotency").await;
+        server.ask("DROP TABLE IF EXISTS idempotency").await;
         let store = PostgresStore::connect(&url).await.unwrap();
         store.migrate().await.unwrap();
         for begun in all_at_once(&store, 0).await {
             assert!(matches!(begun, Ok(Begin::Started)), "{what}: {begun:?}");
         }
-        // More than one statement a message can't be in a transaction of their own.
-        for sql in sql.split("; ") {
-            ask(&server, sql).await;
-        }
+        server.ask(sql).await;
         sleep(Duration::from_millis(pause)).await;
         for begun in all_at_once(&store, 100).await {
             assert!(matches!(begun, Ok(Begin::Started)), "{what}: {begun:?}");
         }
-        ask(&server, "ALTER SYSTEM RESET ALL").await;
-        ask(&server, "SELECT pg_reload_conf()").await;
+        server
+            .ask("ALTER SYSTEM RESET ALL; SELECT pg_reload_conf()")
+            .await;
     }
 }
 
@@ -126,8 +117,8 @@ async fn a_read_only_server_replays_and_refuses_and_a_new_primary_is_followed() 
     assert_eq!(held.unwrap(), Ownership::Held);
     must_start(store.begin(&running, &runs, MINUTE).await);
 
-    ask(&old, "ALTER SYSTEM SET default_transaction_read_only = on").await;
-    ask(&old, "SELECT pg_reload_conf()").await;
+    let set = "ALTER SYSTEM SET default_transaction_read_only = on; SELECT pg_reload_conf()";
+    old.ask(set).await;
     let start = Instant::now();
     for n in 2000.. {
         let begun = store.begin(&key(n), &claim(), MINUTE).await;
@@ -228,7 +219,7 @@ async fn after_a_promotion_under_load_keys_are_protected_by_the_new_primary() {
         sleep(Duration::from_millis(5)).await;
     }
     sleep(Duration::from_secs(1)).await;
-    ask(&standby, "SELECT pg_promote()").await;
+    standby.ask("SELECT pg_promote()").await;
     let promoted = Instant::now();
     while !matches!(store.begin(&key(2), &by, MINUTE).await, Ok(Begin::Started)) {
         assert!(promoted.elapsed() < MINUTE, "not protected again");

@@ -1,18 +1,26 @@
 //! `PostgresStore`.
 
+mod clock;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod connection;
-mod database;
+pub(crate) mod database;
+mod errors;
 mod failover;
+mod full;
 mod hang;
 mod hole;
 mod outage;
 mod pgbouncer;
 mod pooler;
+mod primaries;
 mod processes;
 mod refusals;
-mod server;
+pub(crate) mod server;
 mod sessions;
+mod sharing;
 mod start;
 mod table;
+mod tls;
+#[cfg(feature = "conformance")]
+mod transactions;

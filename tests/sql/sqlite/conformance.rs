@@ -8,9 +8,10 @@ use tower_idempotency::store::conformance::{
     Clock, a_full_store_keeps_what_it_has, the_room_of_what_ended_is_given_back,
 };
 
-use super::disk::{Disk, left_out};
+use super::disk::Disk;
 use super::file::File;
 use crate::cluster_support::conformance;
+use crate::disk::left_out;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_what_a_store_promises() {

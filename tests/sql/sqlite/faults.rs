@@ -10,10 +10,11 @@ use tokio::time::Instant;
 use tower_idempotency::store::{Begin, Ownership, Store, StoreErrorKind};
 use tower_idempotency::{IdempotencyLayer, Outcome, SqliteStore};
 
-use super::disk::{Disk, left_out};
+use super::disk::Disk;
 use super::file::File;
 use super::ledger::must_complete;
 use crate::cluster_support::api;
+use crate::disk::left_out;
 use crate::entry::{MINUTE, claim, key, must_start, record};
 
 const STORE_TIMEOUT: Duration = Duration::from_millis(200);

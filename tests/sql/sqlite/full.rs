@@ -6,9 +6,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use tower_idempotency::SqliteStore;
 use tower_idempotency::store::StoreErrorKind;
 
-use super::disk::{Disk, left_out};
+use super::disk::Disk;
 use super::file::File;
 use super::ledger::{HOUR, Ledger};
+use crate::disk::left_out;
 
 /// Who takes the room of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

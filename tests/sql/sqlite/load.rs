@@ -8,9 +8,10 @@ use tokio::runtime::Handle;
 use tower_idempotency::SqliteStore;
 use tower_idempotency::store::{DynStore, StoreErrorKind};
 
-use super::disk::{Thin, left_out};
+use super::disk::Thin;
 use super::file::File;
 use crate::cluster_support::fault::Fault;
+use crate::disk::left_out;
 
 /// 50 requests a second, which any disk takes.
 pub(super) const EVERY: Duration = Duration::from_millis(20);

@@ -7,10 +7,12 @@ mod conformance;
 mod disk;
 mod durability;
 mod faults;
-mod file;
+pub(crate) mod file;
 mod full;
 mod ledger;
 mod load;
 mod processes;
 mod read_only;
 mod table;
+#[cfg(feature = "conformance")]
+mod transactions;

@@ -6,9 +6,10 @@ use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tower_idempotency::SqliteStore;
 use tower_idempotency::store::{Begin, Claim, Store, StoreErrorKind};
 
-use super::disk::{Disk, left_out};
+use super::disk::Disk;
 use super::file::File;
 use super::ledger::must_complete;
+use crate::disk::left_out;
 use crate::entry::{MINUTE, claim, key, must_start, record};
 
 /// Keeps a record under key 1 and a claim under key 2.

@@ -1,15 +1,13 @@
 //! The kit catches stores that are wrong, each by the case that is named after the guarantee.
 
 use std::pin::Pin;
-use std::thread;
-use std::time::Duration;
 
-use tokio::runtime::Builder;
 use tower_idempotency::store::conformance::{
     Case, Clock, a_full_store_keeps_what_it_has, cases, the_room_of_what_ended_is_given_back,
 };
 
 use super::faulty::{Fault, FaultyStore};
+use super::panics;
 
 #[test]
 fn a_store_without_a_fault_passes_every_case() {
@@ -29,20 +27,8 @@ fn a_store_with_a_fault_is_caught_by_the_case_that_names_it() {
     assert!(missed.is_empty(), "not caught: {missed:#?}");
 }
 
-/// Runs a case on a store with this fault in a thread of its own, and returns whether it panics.
 fn fails(fault: Fault, case: &'static str) -> bool {
-    let run = move || {
-        let runtime = Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build();
-        runtime.unwrap().block_on(async {
-            // A wrong store may also hang. Time is paused, so waiting for it costs none.
-            let within = tokio::time::timeout(Duration::from_secs(100_000), running(fault, case));
-            assert!(within.await.is_ok(), "{case} hangs");
-        });
-    };
-    thread::spawn(run).join().is_err()
+    panics(case, move || running(fault, case))
 }
 
 fn running(fault: Fault, case: &'static str) -> Pin<Box<dyn Future<Output = ()>>> {

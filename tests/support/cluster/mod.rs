@@ -13,6 +13,7 @@
 //! ```
 
 pub mod api;
+pub mod clock_steps;
 pub mod counted;
 pub mod crash;
 pub mod fault;

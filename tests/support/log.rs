@@ -11,12 +11,12 @@ thread_local! {
 }
 
 /// The lines that are logged by this thread, and so by this test.
-pub(crate) struct Log(());
+pub struct Log(());
 
 impl Log {
     /// Begins to log, for all threads: one that has no subscriber would turn off the events that it
     /// is the first to come by.
-    pub(crate) fn begin() -> Self {
+    pub fn begin() -> Self {
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
             tracing_subscriber::fmt()
@@ -32,7 +32,7 @@ impl Log {
     }
 
     /// Returns the lines since the last time.
-    pub(crate) fn take(&self) -> String {
+    pub fn take(&self) -> String {
         String::from_utf8(LINES.take()).unwrap()
     }
 }

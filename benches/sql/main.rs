@@ -7,9 +7,14 @@
 //! replay beside one `SELECT` by the primary key, each through a pool of the same driver with the
 //! same settings. The two take turns in short rounds, since a machine is not equally fast all the
 //! time; a ratio is that of the medians over all rounds.
+//!
+//! Before these come first writes through the layer, with the record in the handler's transaction and
+//! without; `-- first-write` measures nothing else.
 
 #![allow(missing_docs, reason = "a program")]
 #![allow(clippy::unwrap_used, reason = "what can't go on ends here")]
+
+mod first_write;
 
 use std::time::{Duration, Instant};
 
@@ -26,6 +31,18 @@ use tower_idempotency::{PostgresStore, SqliteStore};
 #[tokio::main]
 async fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    // Any other argument asks for the first writes through the layer alone.
+    let is_whole = std::env::args()
+        .skip(1)
+        .all(|argument| argument == "--bench");
+    match std::env::var("DATABASE_URL") {
+        Ok(url) => first_write::postgres(&url).await,
+        Err(_) => println!("PostgreSQL is left out: set DATABASE_URL"),
+    }
+    first_write::sqlite().await;
+    if !is_whole {
         return;
     }
     println!("store        body   in flight   step          store      plain      ratio");
