@@ -22,7 +22,6 @@ pub mod lost_reply;
 pub mod outage;
 pub mod proxy;
 pub mod race;
-pub mod steps;
 pub mod store;
 
 #[cfg(feature = "conformance")]
