@@ -1,10 +1,12 @@
 //! What `RedisStore` costs beside the server's own commands on the same connection settings.
 //!
 //! `cargo bench -p benches --features redis --bench redis` starts a server of its own, or takes that of
-//! `REDIS_URL`. A server of its own is measured with one replica as well. Figures are the medians of interleaved rounds, at 64 commands in flight.
+//! `REDIS_URL`. A server of its own is measured with one replica as well. Figures are the medians of
+//! interleaved rounds, at 64 commands in flight.
 #![allow(clippy::unwrap_used, reason = "a bench that can't go on fails here")]
 #![allow(missing_docs, reason = "nobody calls a bench")]
 
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use redis::IntoConnectionInfo;
 use redis::aio::MultiplexedConnection;
 use redis::io::tcp::TcpSettings;
+use support::daemon::Daemon;
 use support::process;
 use tokio::task::JoinSet;
 use tower_idempotency::RedisStore;
@@ -67,13 +70,25 @@ fn main() {
     drop(server);
 }
 
-fn start_server(port: u16, settings: &[&str]) -> process::Process {
-    let log = format!("idempotency-bench-redis-{port}.log");
-    let (folder, port) = (std::env::temp_dir(), port.to_string());
-    let mut command = vec!["redis-server", "--port", &port, "--save", "", "--bind"];
-    command.push("127.0.0.1");
+/// Starts a server in a folder of its own, where a replica leaves a file.
+fn start_server(port: u16, settings: &[&str]) -> Daemon {
+    let mut daemon = Daemon::new("bench-redis", port);
+    let (folder, port) = (daemon.folder().to_str().unwrap(), port.to_string());
+    let mut command = vec![
+        "redis-server",
+        "--port",
+        &port,
+        "--save",
+        "",
+        "--dir",
+        folder,
+    ];
+    command.extend(["--bind", "127.0.0.1"]);
     command.extend(settings);
-    process::Process::start(&command, &folder.join(log))
+    let command = command.into_iter().map(str::to_owned).collect();
+    let address = daemon.address();
+    daemon.start(command, move || TcpStream::connect(address).is_ok());
+    daemon
 }
 
 /// Waits until the replica has all that its primary has.

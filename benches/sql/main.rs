@@ -111,6 +111,8 @@ async fn sqlite() {
         .await
         .unwrap();
     store.migrate().await.unwrap();
+    // Makes the reserve, at which each write looks.
+    store.clean().await.unwrap();
     compare("sqlite", &store, &Plain::Sqlite(plain)).await;
 }
 

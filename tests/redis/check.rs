@@ -189,6 +189,7 @@ async fn a_server_that_evicts_forgets_a_kept_record_and_check_says_so() {
     for n in 1.. {
         keep(&store, &key(n), &body).await;
         if evicted() {
+            println!("allkeys-lru at 4 MiB: a kept record was gone after {n} others of 16 KiB");
             break;
         }
         assert!(n < 10_000, "nothing is evicted");

@@ -5,6 +5,7 @@
 use support::cluster as cluster_support;
 
 mod check;
+mod clock;
 mod cluster;
 #[cfg(feature = "conformance")]
 mod conformance;
@@ -17,6 +18,7 @@ mod refusals;
 mod runtimes;
 mod sentinel;
 mod server;
+mod sites;
 mod tls;
 
 /// What a process does that `cluster_support` has started.

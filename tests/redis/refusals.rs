@@ -1,13 +1,17 @@
 //! A server that refuses writes: what is kept is replayed, what runs is refused, what is new fails.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use redis::RedisResult;
 use support::entry::{MINUTE, claim, key, record};
 use tower_idempotency::RedisStore;
-use tower_idempotency::store::{Begin, Ownership, Store, StoreErrorKind};
+use tower_idempotency::store::{Begin, DynStore, Ownership, Store, StoreErrorKind};
 
-use crate::server::Server;
+use crate::cluster_support::fault::Fault;
+use crate::cluster_support::outage;
+use crate::server::{Server, ask};
 
 /// A way in which a server comes to refuse writes, and back.
 struct Refusal {
@@ -20,6 +24,8 @@ struct Refusal {
     kind: StoreErrorKind,
     /// Whether it still reads.
     reads: bool,
+    /// Whether it still answers an operator who looks at it.
+    shows_clients: bool,
 }
 
 const REFUSALS: &[Refusal] = &[
@@ -31,6 +37,7 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("CONFIG SET maxmemory 0"),
         kind: StoreErrorKind::Full,
         reads: true,
+        shows_clients: true,
     },
     Refusal {
         code: "NOREPLICAS",
@@ -40,6 +47,7 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("CONFIG SET min-replicas-to-write 0"),
         kind: StoreErrorKind::Unavailable,
         reads: true,
+        shows_clients: true,
     },
     Refusal {
         code: "MISCONF",
@@ -60,6 +68,7 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("CONFIG SET stop-writes-on-bgsave-error no"),
         kind: StoreErrorKind::Unavailable,
         reads: true,
+        shows_clients: true,
     },
     Refusal {
         code: "READONLY",
@@ -70,6 +79,7 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("REPLICAOF NO ONE"),
         kind: StoreErrorKind::Unavailable,
         reads: true,
+        shows_clients: true,
     },
     Refusal {
         code: "MASTERDOWN",
@@ -84,6 +94,52 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("REPLICAOF NO ONE"),
         kind: StoreErrorKind::Unavailable,
         reads: false,
+        shows_clients: true,
+    },
+    Refusal {
+        code: "LOADING",
+        settings: &[
+            "--enable-debug-command",
+            "yes",
+            // It looks at its clients after each kilobyte that it has loaded.
+            "--loading-process-events-interval-bytes",
+            "1024",
+        ],
+        prepare: |server| server.ask("DEBUG POPULATE 20000"),
+        hurt: |server| {
+            // A millisecond for each key.
+            server.ask::<()>("CONFIG SET key-load-delay 1000");
+            let url = server.url();
+            thread::spawn(move || ask::<()>(&url, "DEBUG RELOAD"));
+            wait_until_it_answers(server, "LOADING");
+        },
+        heal: |server| {
+            server.ask::<()>("CONFIG SET key-load-delay 0");
+            wait_until_it_works(server);
+        },
+        kind: StoreErrorKind::Unavailable,
+        reads: false,
+        shows_clients: false,
+    },
+    Refusal {
+        code: "BUSY",
+        settings: &["--busy-reply-threshold", "10"],
+        prepare: |_| {},
+        hurt: |server| {
+            let mut look = server.look();
+            thread::spawn(move || {
+                let mut script = redis::cmd("EVAL");
+                script.arg("while true do end").arg(0).exec(&mut look)
+            });
+            wait_until_it_answers(server, "BUSY");
+        },
+        heal: |server| {
+            server.ask::<()>("SCRIPT KILL");
+            wait_until_it_works(server);
+        },
+        kind: StoreErrorKind::Unavailable,
+        reads: false,
+        shows_clients: false,
     },
     Refusal {
         code: "CLUSTERDOWN",
@@ -111,6 +167,7 @@ const REFUSALS: &[Refusal] = &[
         },
         kind: StoreErrorKind::Unavailable,
         reads: true,
+        shows_clients: true,
     },
     Refusal {
         code: "NOPERM",
@@ -120,6 +177,7 @@ const REFUSALS: &[Refusal] = &[
         heal: |server| server.ask("ACL SETUSER default +set +eval +evalsha"),
         kind: StoreErrorKind::Misconfigured,
         reads: true,
+        shows_clients: true,
     },
 ];
 
@@ -132,6 +190,27 @@ async fn a_server_that_refuses_writes_replays_refuses_duplicates_and_fails_what_
         };
         (refusal.prepare)(&server);
         meets(&server, refusal).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_server_that_refuses_hurts_no_request_and_loses_nothing() {
+    for refusal in REFUSALS {
+        let test = format!("a server that answers {} under load", refusal.code);
+        let Some(server) = Server::start_with(&test, refusal.settings) else {
+            return;
+        };
+        (refusal.prepare)(&server);
+        let store = DynStore::new(RedisStore::connect(&server.url()).await.unwrap());
+        let fault = Fault {
+            what: refusal.code,
+            // It may be too busy to refuse.
+            kinds: &[refusal.kind, StoreErrorKind::Timeout],
+            reads: refusal.reads,
+            every: outage::EVERY,
+        };
+        let (hurt, heal) = (|| (refusal.hurt)(&server), || (refusal.heal)(&server));
+        fault.hurts_no_request(&store, hurt, heal).await;
     }
 }
 
@@ -176,8 +255,10 @@ async fn meets(server: &Server, refusal: &Refusal) {
         }
     }
     // The store has one, and one that it is about to leave; the third is this one.
-    let clients: String = server.ask("CLIENT LIST TYPE normal");
-    assert!(clients.lines().count() <= 3, "{code}: {clients}");
+    if refusal.shows_clients {
+        let clients: String = server.ask("CLIENT LIST TYPE normal");
+        assert!(clients.lines().count() <= 3, "{code}: {clients}");
+    }
     // What it fails at is said by the owner's steps, too, except that a full server takes them.
     let renewed = store.renew(&key(2), running.owner(), MINUTE).await;
     match refusal.kind {
@@ -205,6 +286,25 @@ fn wait_for(server: &Server, command: &str, line: &str) {
         }
         assert!(start.elapsed() < Duration::from_secs(30), "{info}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Waits until a server refuses to do anything.
+fn wait_until_it_answers(server: &Server, code: &str) {
+    wait(server, |answer| {
+        answer.is_err_and(|error| error.code() == Some(code))
+    });
+}
+
+fn wait_until_it_works(server: &Server) {
+    wait(server, |answer| answer.is_ok());
+}
+
+fn wait(server: &Server, is_so: impl Fn(RedisResult<redis::Value>) -> bool) {
+    let start = Instant::now();
+    while !is_so(ask(&server.url(), "GET none")) {
+        assert!(start.elapsed() < Duration::from_secs(30));
+        thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -21,19 +21,31 @@ use crate::server::{self, Server, program};
 const MASTER: &str = "redis://mymaster/";
 
 /// A sentinel that ends with the test.
-struct Sentinel(Daemon);
+pub(crate) struct Sentinel(Daemon);
 
 impl Sentinel {
     /// Starts a sentinel that watches a master, of which so many must think that it is down.
     fn start(master: &Server, quorum: usize, down_after: Duration) -> Self {
+        let at = format!("127.0.0.1 {}", master.address().port());
+        Self::start_with("", &at, quorum, down_after)
+    }
+
+    /// The same with more settings, and with a master at any address.
+    pub(crate) fn start_with(
+        settings: &str,
+        master: &str,
+        quorum: usize,
+        down_after: Duration,
+    ) -> Self {
+        let more = settings;
         let [port] = process::free_ports();
         let mut daemon = Daemon::new("sentinel", port);
         let settings = daemon.folder().join("sentinel.conf");
         let folder = daemon.folder().display();
-        let (master, down_after) = (master.address().port(), down_after.as_millis());
+        let down_after = down_after.as_millis();
         let text = format!(
-            "port {port}\nbind 127.0.0.1\ndir {folder}\n\
-             sentinel monitor mymaster 127.0.0.1 {master} {quorum}\n\
+            "port {port}\nbind 127.0.0.1\ndir {folder}\n{more}\
+             sentinel monitor mymaster {master} {quorum}\n\
              sentinel down-after-milliseconds mymaster {down_after}\n\
              sentinel failover-timeout mymaster 2000\n"
         );

@@ -4,6 +4,7 @@ use std::ops::{Deref, DerefMut};
 
 use redis::{ConnectionLike, FromRedisValue, RedisResult};
 
+use crate::cluster_support::clock::Clock;
 use crate::cluster_support::daemon::Daemon;
 use crate::cluster_support::{left_out, process};
 
@@ -23,6 +24,25 @@ impl Server {
     }
 
     pub(crate) fn start_at(test: &str, port: u16, settings: &[&str]) -> Option<Self> {
+        Self::start_by(test, port, settings, |_, command| Some(command))
+    }
+
+    /// Starts a server whose clock can be stepped, or says that the test is left out.
+    pub(crate) fn start_with_clock(test: &str) -> Option<(Self, Clock)> {
+        let ([port], mut made) = (process::free_ports(), None);
+        let server = Self::start_by(test, port, &[], |daemon, command| {
+            let clock = made.insert(Clock::new(test, daemon.folder())?);
+            Some(clock.of(&command))
+        })?;
+        Some((server, made?))
+    }
+
+    fn start_by(
+        test: &str,
+        port: u16,
+        settings: &[&str],
+        change: impl FnOnce(&Daemon, Vec<String>) -> Option<Vec<String>>,
+    ) -> Option<Self> {
         let Some(program) = program() else {
             left_out::say(test, "apt-get install redis-server, or run tests/run.sh");
             return None;
@@ -33,6 +53,7 @@ impl Server {
         command.extend(["--save", "", "--dir", daemon.folder().to_str().unwrap()]);
         command.extend(settings);
         let command = command.into_iter().map(str::to_owned).collect();
+        let command = change(&daemon, command)?;
         let client = redis::Client::open(format!("redis://{}/", daemon.address())).unwrap();
         daemon.start(command, move || {
             let mut connection = client.get_connection();

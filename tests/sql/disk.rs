@@ -64,7 +64,8 @@ pub(crate) fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |file| file.len())
 }
 
-fn run(program: &str, arguments: &[&str]) -> bool {
+/// Runs a program, and returns whether it is there and succeeds.
+pub(crate) fn run(program: &str, arguments: &[&str]) -> bool {
     let mut command = Command::new(program);
     command.args(arguments).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())

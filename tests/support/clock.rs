@@ -49,6 +49,13 @@ impl Clock {
         Some(clock)
     }
 
+    /// Returns the clock of this process, which was started by the command of another's clock.
+    pub fn of_this_process() -> Self {
+        let step = PathBuf::from(std::env::var_os("STEPPED_CLOCK").expect("such a clock"));
+        let library = step.with_extension("so");
+        Self { step, library }
+    }
+
     /// Returns a command by which what another one starts has this clock, in a process of the same id.
     pub fn of(&self, command: &[String]) -> Vec<String> {
         let mut whole = vec![

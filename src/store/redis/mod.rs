@@ -141,7 +141,9 @@ impl RedisStore {
     ///
     /// `sentinels` are URLs of some or all sentinels, with a password if they ask for one. `master`
     /// is the URL of the master with its name in place of a host, and without a port:
-    /// `redis://user:password@mymaster/2`, or `rediss://` for TLS.
+    /// `redis://user:password@mymaster/2`. Each is spoken to by TLS if its own URL starts with
+    /// `rediss://`; the master's certificate must then have the name or address that the sentinels
+    /// give (names by their `resolve-hostnames` and `announce-hostnames`).
     ///
     /// The sentinels are asked when the connection breaks or hangs, and when the server refuses
     /// writes as a replica does. From the failure of the master until the sentinels have promoted

@@ -59,7 +59,7 @@ fn begin_error(error: sqlx::Error) -> StoreError {
     )
 }
 
-/// Checks the table's columns, and that it takes writes.
+/// Checks the table's columns and its index, and that it takes writes.
 pub(super) async fn check_table(
     pool: &SqlitePool,
     statements: &Statements,
@@ -94,7 +94,16 @@ pub(super) async fn check_table(
     let remove = statements.remove.query().bind(NO_KEY);
     let removed = remove.execute(&mut *transaction).await;
     removed.map_err(store_error)?;
-    transaction.commit().await.map_err(store_error)
+    let index = statements.index.query().fetch_optional(&mut *transaction);
+    let index = index.await.map_err(store_error)?;
+    transaction.commit().await.map_err(store_error)?;
+    if index.is_none() {
+        return Err(wrong(
+            "the table has no index on expires, so cleaning would read all of it each time; make the \
+             index by migrate(), or by the SQL of the store's docs",
+        ));
+    }
+    Ok(())
 }
 
 fn wrong(why: impl Into<String>) -> StoreError {

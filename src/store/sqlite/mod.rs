@@ -185,8 +185,9 @@ impl SqliteStore {
     /// Checks, when an application starts, that requests can use the store.
     ///
     /// The journal is the write-ahead log, `busy_timeout` is zero, no connection of the pool was left
-    /// inside a transaction, the table has the right columns and takes writes, and the file is where
-    /// it was when it was opened and, as far as the system says, on no network.
+    /// inside a transaction, the table has the right columns and the index on `expires`, and takes
+    /// writes, and the file is where it was when it was opened and, as far as the system says, on no
+    /// network.
     ///
     /// Changes nothing that is kept, and leaves nothing behind.
     ///

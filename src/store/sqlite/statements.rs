@@ -12,6 +12,7 @@ pub(super) struct Statements {
     pub(super) release: Statement,
     pub(super) clean: Statement,
     pub(super) columns: Statement,
+    pub(super) index: Statement,
     pub(super) remove: Statement,
 }
 
@@ -27,6 +28,7 @@ impl Statements {
             release: statement(RELEASE),
             clean: statement(CLEAN),
             columns: statement(COLUMNS),
+            index: statement(INDEX),
             remove: statement(REMOVE),
         }
     }
@@ -64,6 +66,11 @@ DELETE FROM "idempotency" WHERE rowid IN (
 )"#;
 
 const COLUMNS: &str = r#"SELECT key, expires, entry FROM "idempotency""#;
+
+/// Has a row if an index of all rows starts with the column that cleaning looks at.
+const INDEX: &str = r#"
+SELECT 1 FROM pragma_index_list(trim('"idempotency"', '"')) AS list, pragma_index_info(list.name) AS part
+WHERE list.partial = 0 AND part.seqno = 0 AND part.name = 'expires'"#;
 
 /// Only for a key that no request has.
 const REMOVE: &str = r#"DELETE FROM "idempotency" WHERE key = ?1"#;

@@ -93,6 +93,22 @@ async fn a_table_that_is_not_there_or_not_so_is_found() {
                 (key BLOB PRIMARY KEY, expires INTEGER, entry BLOB, tenant TEXT NOT NULL)",
             ["NOT NULL constraint failed", "tenant"],
         ),
+        (RIGHT, ["no index on expires", "migrate()"]),
+        // Neither of them finds the rows that have ended.
+        (
+            concat!(
+                "CREATE TABLE idempotency (key BLOB PRIMARY KEY, expires INTEGER, entry BLOB);",
+                "CREATE INDEX idempotency_expires ON idempotency (key, expires)",
+            ),
+            ["no index on expires", "migrate()"],
+        ),
+        (
+            concat!(
+                "CREATE TABLE idempotency (key BLOB PRIMARY KEY, expires INTEGER, entry BLOB);",
+                "CREATE INDEX idempotency_expires ON idempotency (expires) WHERE expires > 9",
+            ),
+            ["no index on expires", "migrate()"],
+        ),
     ] {
         let file = File::new();
         let store = SqliteStore::open(file.path()).await.unwrap();
@@ -104,6 +120,26 @@ async fn a_table_that_is_not_there_or_not_so_is_found() {
         }
     }
 }
+
+/// An index of any name serves, and `migrate` makes the one that is missing.
+#[tokio::test]
+async fn an_index_that_was_missing_is_made_by_migrate_and_one_of_another_name_is_as_good() {
+    for make in ["", "CREATE INDEX mine ON orders (expires, key)"] {
+        let file = File::new();
+        let store = SqliteStore::open(file.path()).await.unwrap();
+        let store = store.table("orders");
+        file.ask(&RIGHT.replace("idempotency", "orders")).await;
+        file.ask(make).await;
+        if make.is_empty() {
+            must_be_wrong(store.check().await, &["no index on expires"]);
+            store.migrate().await.unwrap();
+        }
+        store.check().await.unwrap();
+    }
+}
+
+/// A table without its index.
+const RIGHT: &str = "CREATE TABLE idempotency (key BLOB PRIMARY KEY, expires INTEGER, entry BLOB)";
 
 #[tokio::test]
 async fn a_pool_that_is_not_as_the_docs_ask_for_is_found() {

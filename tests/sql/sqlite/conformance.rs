@@ -3,10 +3,15 @@
 use std::time::Duration;
 
 use sqlx::Row;
-use tower_idempotency::store::conformance::{Clock, the_room_of_what_ended_is_given_back};
+use tower_idempotency::SqliteStore;
+use tower_idempotency::store::conformance::{
+    Clock, a_full_store_keeps_what_it_has, the_room_of_what_ended_is_given_back,
+};
 
+use super::disk::Disk;
 use super::file::File;
 use crate::cluster_support::conformance;
+use crate::disk::left_out;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_store_keeps_what_a_store_promises() {
@@ -23,6 +28,17 @@ async fn the_store_keeps_what_a_store_promises() {
     let clock = Clock::real();
     the_room_of_what_ended_is_given_back(store, clock, room).await;
     cleaner.abort();
+}
+
+#[tokio::test]
+async fn a_store_on_a_full_disk_keeps_what_it_has() {
+    let Some(disk) = Disk::of(14) else {
+        return left_out("a full disk", "this process may not mount one");
+    };
+    let store = SqliteStore::open(disk.path()).await.unwrap();
+    store.migrate().await.unwrap();
+    store.clean().await.unwrap();
+    a_full_store_keeps_what_it_has(store, Clock::real()).await;
 }
 
 #[cfg(feature = "zstd")]

@@ -1,5 +1,6 @@
 //! A small disk for the files of a store.
 
+use std::fs::File;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 
@@ -50,5 +51,40 @@ impl Deref for Disk {
 
     fn deref(&self) -> &disk::Disk {
         &self.0
+    }
+}
+
+/// A disk that promises more room than there is behind it: when that is used up, its writes fail by
+/// `EIO`.
+pub(crate) struct Thin {
+    disk: Disk,
+    behind: Disk,
+}
+
+impl Thin {
+    /// Mounts such a disk, if this process may do so.
+    pub(crate) fn new() -> Option<Self> {
+        let behind = Disk::of(24)?;
+        let image = behind.path();
+        File::create(&image).unwrap().set_len(64 << 20).unwrap();
+        let image = image.to_str().unwrap();
+        // Without a journal, which would make the first error one for ever.
+        if !disk::run("/usr/sbin/mkfs.ext4", &["-q", "-O", "^has_journal", image]) {
+            return None;
+        }
+        let disk = Disk(disk::Disk::mounted(&["-o", "loop", image])?);
+        Some(Self { disk, behind })
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.disk.path()
+    }
+
+    pub(crate) fn fail(&self) {
+        self.behind.fill();
+    }
+
+    pub(crate) fn work(&self) {
+        self.behind.drain();
     }
 }

@@ -129,44 +129,6 @@ async fn a_file_that_is_removed_or_replaced_is_reported_by_cleaning_and_by_the_c
     }
 }
 
-/// Each row's end is a time of the machine's clock, so a step of the clock is a step of all ends.
-#[tokio::test]
-async fn a_step_of_the_clock_ends_leases_early_or_late_and_loses_no_record_that_was_seen() {
-    let file = File::new();
-    let store = file.store().await;
-    let clock_steps_by = async |seconds: i64| {
-        let shift = format!(
-            "UPDATE idempotency SET expires = expires - {}",
-            seconds * 1000
-        );
-        file.ask(&shift).await;
-    };
-    let half_an_hour = 30 * 60;
-    let day = Duration::from_secs(24 * 60 * 60);
-    let (slow, kept) = (claim(), claim());
-    must_start(store.begin(&key(1), &slow, MINUTE).await);
-    must_start(store.begin(&key(2), &kept, MINUTE).await);
-    let record = record(b"{}");
-    let held = store.complete(&key(2), kept.owner(), &record, day).await;
-    assert_eq!(held.unwrap(), Ownership::Held);
-
-    // Forward: the lease is over under its handler, and a duplicate runs.
-    clock_steps_by(half_an_hour).await;
-    let begun = store.begin(&key(2), &claim(), MINUTE).await;
-    assert!(matches!(begun, Ok(Begin::Completed(_))), "{begun:?}");
-    let duplicate = claim();
-    must_start(store.begin(&key(1), &duplicate, MINUTE).await);
-    let held = store.complete(&key(1), slow.owner(), &record, day).await;
-    assert_eq!(held.unwrap(), Ownership::Lost);
-
-    // Back: the claim of a process that has died stays for an hour and its lease.
-    clock_steps_by(-2 * half_an_hour).await;
-    let begun = store.begin(&key(1), &claim(), MINUTE).await;
-    assert!(matches!(begun, Ok(Begin::InProgress(_))), "{begun:?}");
-    clock_steps_by(2 * half_an_hour + 60).await;
-    must_start(store.begin(&key(1), &claim(), MINUTE).await);
-}
-
 /// A reader that does not end keeps the log from starting over, and from nothing else.
 #[tokio::test]
 async fn the_log_grows_under_a_long_reader_and_is_cut_after_it() {

@@ -1,6 +1,7 @@
 //! `SqliteStore`.
 
 mod check;
+mod clock;
 #[cfg(feature = "conformance")]
 mod conformance;
 mod disk;
@@ -9,6 +10,7 @@ mod faults;
 pub(crate) mod file;
 mod full;
 mod ledger;
+mod load;
 mod processes;
 mod read_only;
 mod table;

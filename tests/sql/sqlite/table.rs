@@ -35,16 +35,36 @@ async fn the_file_has_a_write_ahead_log() {
 }
 
 #[tokio::test]
-async fn the_table_can_be_named_and_two_tables_know_nothing_of_each_other() {
+async fn the_table_can_be_named_and_two_stores_in_one_file_know_nothing_of_each_other() {
     let file = File::new();
     let usual = file.store().await;
     // A reserved word.
     let named = usual.clone().table("order");
-    named.migrate().await.unwrap();
-    for store in [&named, &usual] {
-        must_start(store.begin(&key(1), &claim(), MINUTE).await);
-        let begun = store.begin(&key(1), &claim(), MINUTE).await;
+    // One that shares nothing but the file.
+    let other = SqliteStore::open(file.path()).await.unwrap().table("other");
+    let stores = [usual, named, other];
+    for (n, store) in (0..).zip(&stores) {
+        store.migrate().await.unwrap();
+        store.check().await.unwrap();
+        let claim = claim();
+        must_start(store.begin(&key(1), &claim, MINUTE).await);
+        let begun = store.begin(&key(1), &self::claim(), MINUTE).await;
         assert!(matches!(begun, Ok(Begin::InProgress(_))));
+        let (record, owner) = (record(&[n; 9]), claim.owner());
+        let held = store.complete(&key(1), owner, &record, MINUTE).await;
+        assert_eq!(held.unwrap(), Ownership::Held);
+    }
+    file.ask(r#"UPDATE "order" SET expires = 1"#).await;
+    let removed = stores.each_ref().map(SqliteStore::clean);
+    for (removed, expected) in removed.into_iter().zip([0, 1, 0]) {
+        assert_eq!(removed.await.unwrap(), expected);
+    }
+    for (n, is_there) in [(0, true), (1, false), (2, true)] {
+        let begun = stores[n].begin(&key(1), &claim(), MINUTE).await.unwrap();
+        match begun {
+            Begin::Completed(found) => assert!(is_there && found == record(&[n as u8; 9])),
+            other => assert!(!is_there, "{other:?}"),
+        }
     }
 }
 

@@ -182,7 +182,7 @@ impl Load {
         }
         let longest = requests.iter().map(|request| request.longest).max();
         println!(
-            "the server's clock is set 30 minutes ahead, then an hour back: {} keys, {running} of them \
+            "the clock is set 30 minutes ahead, then an hour back: {} keys, {running} of them \
              running at the first step, of which {twice} ran twice; no request failed or ran \
              unprotected, and none took longer than {:?} beside its handler",
             requests.len(),

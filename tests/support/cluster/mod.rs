@@ -14,7 +14,9 @@
 
 pub mod api;
 pub mod clock_steps;
+pub mod counted;
 pub mod crash;
+pub mod fault;
 pub mod instance;
 pub mod lost_reply;
 pub mod outage;

@@ -14,12 +14,13 @@ use super::api;
 use crate::daemon::Daemon;
 
 /// What a request met.
-struct Sample {
-    at: Instant,
+pub(super) struct Sample {
+    pub(super) key: String,
+    pub(super) at: Instant,
     /// What the request took; its handler takes no time.
-    waited: Duration,
-    status: StatusCode,
-    outcome: Outcome,
+    pub(super) waited: Duration,
+    pub(super) status: StatusCode,
+    pub(super) outcome: Outcome,
 }
 
 /// A time without the server.
@@ -45,7 +46,7 @@ impl Outage {
     }
 }
 
-const STORE_TIMEOUT: Duration = Duration::from_millis(500);
+pub(super) const STORE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Sends 200 requests a second while the server is killed for two seconds, stopped for three, and
 /// restarted: no request fails, none waits longer than `store_timeout` beyond its handler, and
@@ -65,7 +66,10 @@ pub async fn hurts_no_request(store: DynStore, server: &mut Daemon) {
     }
 }
 
-const ATTEMPTS: usize = 4;
+pub(super) const ATTEMPTS: usize = 4;
+
+/// 200 requests a second.
+pub const EVERY: Duration = Duration::from_millis(5);
 
 /// Breaks the server in all ways, and says which bound of time was not kept.
 async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
@@ -80,7 +84,7 @@ async fn breaks(store: DynStore, server: &mut Daemon) -> Result<(), String> {
     });
     let stop = Arc::new(AtomicBool::new(false));
     let stall = tokio::spawn(longest_stall(Arc::clone(&stop)));
-    let load = tokio::spawn(load(router, Arc::clone(&stop)));
+    let load = tokio::spawn(load(router, EVERY, Arc::clone(&stop)));
 
     let second = Duration::from_secs(1);
     let mut back = Vec::new();
@@ -174,11 +178,15 @@ fn report(
     Ok(())
 }
 
-/// Sends a request every five milliseconds, each under a key of its own, until it is stopped.
-async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
+/// Sends a request so often, each under a key of its own, until it is stopped.
+pub(super) async fn load(
+    router: axum::Router,
+    every: Duration,
+    stop: Arc<AtomicBool>,
+) -> Vec<Sample> {
     let mut requests = JoinSet::new();
     let run = api::run_id();
-    let mut ticks = interval(Duration::from_millis(5));
+    let mut ticks = interval(every);
     while !stop.load(Ordering::SeqCst) {
         ticks.tick().await;
         let router = router.clone();
@@ -187,10 +195,11 @@ async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
             let at = Instant::now();
             let answer = api::call(&router, &key).await;
             Sample {
-                at,
                 waited: at.elapsed(),
                 status: answer.status,
                 outcome: answer.outcome,
+                key,
+                at,
             }
         });
     }
@@ -200,7 +209,7 @@ async fn load(router: axum::Router, stop: Arc<AtomicBool>) -> Vec<Sample> {
 }
 
 /// Measures by how much a short sleep is late at most: what the machine holds everybody up.
-async fn longest_stall(stop: Arc<AtomicBool>) -> Duration {
+pub(super) async fn longest_stall(stop: Arc<AtomicBool>) -> Duration {
     let mut longest = Duration::ZERO;
     let nap = Duration::from_millis(5);
     while !stop.load(Ordering::SeqCst) {
