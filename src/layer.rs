@@ -13,6 +13,8 @@ use crate::caller::CallerId;
 use crate::config::Config;
 use crate::config::Setup;
 use crate::detached::{Detached, MaxDetached};
+use crate::guarded::waiters::Waiters;
+use crate::in_flight::InFlight;
 use crate::refusal::Refusal;
 use crate::service::Idempotency;
 use crate::store::{Store, TransactionalStore};
@@ -56,6 +58,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 config: Config::default(),
                 detached: Detached::default(),
                 outage: Arc::default(),
+                waiters: Waiters::default(),
             }),
         }
     }
@@ -181,6 +184,22 @@ impl<St: Store> IdempotencyLayer<St> {
     /// extensions.
     pub fn on_store_failure(mut self, store_failure: StoreFailure) -> Self {
         self.config().store_failure = store_failure;
+        self
+    }
+
+    /// Sets what becomes of a request whose key belongs to one that is still running. Default:
+    /// [`InFlight::Refuse`], it is refused with 409.
+    ///
+    /// With [`InFlight::Wait`], it waits for that one's answer. [`InFlight`] says how, and has an example.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the time to wait is below a millisecond.
+    pub fn in_flight(mut self, in_flight: InFlight) -> Self {
+        self.config().in_flight = match in_flight {
+            InFlight::Refuse => InFlight::Refuse,
+            InFlight::Wait(max) => InFlight::Wait(Config::checked("in_flight", max)),
+        };
         self
     }
 

@@ -91,7 +91,7 @@ impl<St: Store> Lease<St> {
     /// Finds the record of this claim's key, or frees the key if there is none and it is ours.
     async fn find_record(&self, fingerprint: Fingerprint) -> Result<Option<Record>, StoreError> {
         // Waits for a transaction that is still to be committed; a read would not.
-        if self.settle(&Ending::Release).await? == Ownership::Held {
+        if self.release().await? == Ownership::Held {
             return Ok(None);
         }
         // So does this, if the transaction has found the key absent.
@@ -101,9 +101,15 @@ impl<St: Store> Lease<St> {
             }
             Begin::InProgress(_) => Ok(None),
             Begin::Started => {
-                let _ = self.settle(&Ending::Release).await?;
+                let _ = self.release().await?;
                 Ok(None)
             }
         }
+    }
+
+    async fn release(&self) -> Result<Ownership, StoreError> {
+        let ownership = self.settle(&Ending::Release).await?;
+        self.wake(&Ending::Release, ownership);
+        Ok(ownership)
     }
 }
