@@ -4,6 +4,7 @@ mod bounds;
 mod failing_store;
 mod freed;
 mod kept;
+mod moments;
 mod prefer;
 mod processes;
 mod transactional;
