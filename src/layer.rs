@@ -28,8 +28,8 @@ use crate::store_failure::StoreFailure;
 /// # Runtime
 ///
 /// The services are to be called on a tokio runtime with time enabled. Without time, there are no
-/// timers: the store is waited for without a limit, and a lease is not renewed. Outside of a runtime
-/// there is no background either: the handler of a client that leaves is dropped, which frees the
+/// timers: the store is waited for without a limit, a lease is not renewed, and no duplicate waits for
+/// the first request. Outside of a runtime there is no background either: the handler of a client that leaves is dropped, which frees the
 /// key.
 ///
 /// # Examples
@@ -457,6 +457,12 @@ mod tests {
     #[should_panic(expected = "store_timeout is 0ns, but it must be at least 1ms")]
     fn a_zero_store_timeout_is_refused() {
         let _ = layer().store_timeout(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "in_flight is 0ns, but it must be at least 1ms")]
+    fn a_wait_of_no_time_is_refused() {
+        let _ = layer().in_flight(InFlight::Wait(Duration::ZERO));
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod runtimes;
 mod sentinel;
 mod server;
 mod tls;
+mod waiting;
 
 /// What a process does that `cluster_support` has started.
 #[test]

@@ -20,6 +20,7 @@ mod script;
 mod server;
 mod store;
 mod wait;
+mod waiters;
 
 #[cfg(feature = "cluster")]
 pub mod cluster;
@@ -42,3 +43,4 @@ pub use self::script::{Fault, Script};
 pub use self::server::serve;
 pub use self::store::{Call, Director, LEASE, Reply, STORE_TIMEOUT, Scripted, Step, scripted};
 pub use self::wait::{Gate, PATIENCE, in_time, pend, soon, until};
+pub use self::waiters::waiters;

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tower_idempotency::{Idempotency, IdempotencyLayer, InFlight, Store};
 
-use crate::support::{Answer, Handler, Scripted, scripted, send, until, write};
+use crate::support::{Answer, Handler, Scripted, scripted, send, until, waiters, write};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Longer than any wait of a test that is to end otherwise.
@@ -37,35 +37,21 @@ async fn wait<St: Store>(
     number: usize,
 ) -> Answers {
     let mut answers = JoinSet::new();
-    let already = waiters(layer);
+    let [already, _] = waiters(layer);
     for n in 1..=number {
         let app = app.clone();
         answers.spawn(async move {
             let answer = send(&app, write("k")).await;
             (Instant::now(), answer)
         });
-        until(|| waiters(layer) == already + n).await;
+        until(|| waiters(layer)[0] == already + n).await;
     }
     // So that the last one has asked the store, too.
     tokio::task::yield_now().await;
     answers
 }
 
-/// Returns how many wait behind a layer, as it shows itself.
-fn waiters<St>(layer: &IdempotencyLayer<St>) -> usize {
-    counts(layer)[0]
-}
-
 #[track_caller]
 fn assert_nobody_waits<St>(layer: &IdempotencyLayer<St>) {
-    assert_eq!(counts(layer), [0, 0]);
-}
-
-/// The number of waiters, and of the keys that they wait for.
-fn counts<St>(layer: &IdempotencyLayer<St>) -> [usize; 2] {
-    let shown = format!("{layer:?}");
-    let (_, shown) = shown.split_once("Waiters { count: ").unwrap();
-    let (shown, _) = shown.split_once(" }").unwrap();
-    let (count, keys) = shown.split_once(", keys: ").unwrap();
-    [count, keys].map(|number| number.parse().unwrap())
+    assert_eq!(waiters(layer), [0, 0]);
 }

@@ -87,7 +87,7 @@ async fn whatever_answers_after_the_wait_says_which_preference_was_applied() {
         let app = app.clone();
         async move { send(&app, prefer("wait=8")).await }
     });
-    super::until(|| super::waiters(&layer) == 1).await;
+    super::until(|| super::waiters(&layer)[0] == 1).await;
     let refused = send(&app, prefer("wait=1")).await;
     gate.open();
     let first = first.await.unwrap();
@@ -96,7 +96,7 @@ async fn whatever_answers_after_the_wait_says_which_preference_was_applied() {
         let app = app.clone();
         async move { send(&app, prefer("wait=7")).await }
     });
-    super::until(|| super::waiters(&layer) == 1).await;
+    super::until(|| super::waiters(&layer)[0] == 1).await;
     gate.open();
     let (second, third) = (second.await.unwrap(), third.await.unwrap());
     let at_once = send(&app, prefer("wait=6")).await;
