@@ -29,8 +29,8 @@ use crate::store_failure::StoreFailure;
 ///
 /// The services are to be called on a tokio runtime with time enabled. Without time, there are no
 /// timers: the store is waited for without a limit, a lease is not renewed, and no duplicate waits for
-/// the first request. Outside of a runtime there is no background either: the handler of a client that leaves is dropped, which frees the
-/// key.
+/// the first request. Outside of a runtime there is no background either: the handler of a client that
+/// leaves is dropped, which frees the key.
 ///
 /// # Examples
 ///
