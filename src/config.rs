@@ -1,4 +1,5 @@
-//! What all services of one layer share: the store, the settings, and the count of detached work.
+//! What all services of one layer share: the store, the settings, the count of detached work, and the
+//! waiters.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,18 +13,21 @@ use http::{Extensions, HeaderMap, HeaderName, Method, Response, request, respons
 use crate::body::DrainLimits;
 use crate::caller::CallerId;
 use crate::detached::{Detached, MaxDetached};
+use crate::guarded::waiters::Waiters;
+use crate::in_flight::InFlight;
 use crate::keep::{KeepFor, is_kept_by_default};
 use crate::outage::Outage;
 use crate::refusal::Refusal;
 use crate::store::Fingerprint;
 use crate::store_failure::StoreFailure;
 
-/// The store, the settings, and the count of detached work.
+/// What all services of one layer share.
 pub(crate) struct Setup<St> {
     pub(crate) store: Arc<St>,
     pub(crate) config: Config,
     pub(crate) detached: Detached,
     pub(crate) outage: Arc<Outage>,
+    pub(crate) waiters: Waiters,
 }
 
 /// What the layer's setters set.
@@ -39,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) require_key: bool,
     pub(crate) transactional: bool,
     pub(crate) store_failure: StoreFailure,
+    pub(crate) in_flight: InFlight,
     pub(crate) methods: Arc<[Method]>,
     pub(crate) header_name: HeaderName,
     pub(crate) caller: Arc<CallerFn>,
@@ -135,6 +140,7 @@ impl Default for Config {
             require_key: false,
             transactional: false,
             store_failure: StoreFailure::Open,
+            in_flight: InFlight::Refuse,
             methods: Arc::new([Method::POST, Method::PUT, Method::PATCH, Method::DELETE]),
             header_name: HeaderName::from_static("idempotency-key"),
             caller: Arc::new(|parts| CallerId::from_credentials(&parts.headers)),
@@ -160,6 +166,7 @@ impl fmt::Debug for Config {
             .field("require_key", &self.require_key)
             .field("transactional", &self.transactional)
             .field("store_failure", &self.store_failure)
+            .field("in_flight", &self.in_flight)
             .field("methods", &self.methods)
             .field("header_name", &self.header_name)
             .finish_non_exhaustive()
@@ -174,6 +181,7 @@ impl<St> Clone for Setup<St> {
             config: self.config.clone(),
             detached: self.detached.clone(),
             outage: Arc::clone(&self.outage),
+            waiters: self.waiters.clone(),
         }
     }
 }
@@ -183,6 +191,7 @@ impl<St> fmt::Debug for Setup<St> {
         f.debug_struct("Setup")
             .field("config", &self.config)
             .field("detached", &self.detached)
+            .field("waiters", &self.waiters)
             .finish_non_exhaustive()
     }
 }

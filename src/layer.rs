@@ -13,6 +13,8 @@ use crate::caller::CallerId;
 use crate::config::Config;
 use crate::config::Setup;
 use crate::detached::{Detached, MaxDetached};
+use crate::guarded::waiters::Waiters;
+use crate::in_flight::InFlight;
 use crate::refusal::Refusal;
 use crate::service::Idempotency;
 use crate::store::{Store, TransactionalStore};
@@ -26,9 +28,9 @@ use crate::store_failure::StoreFailure;
 /// # Runtime
 ///
 /// The services are to be called on a tokio runtime with time enabled. Without time, there are no
-/// timers: the store is waited for without a limit, and a lease is not renewed. Outside of a runtime
-/// there is no background either: the handler of a client that leaves is dropped, which frees the
-/// key.
+/// timers: the store is waited for without a limit, a lease is not renewed, and no duplicate waits for
+/// the first request. Outside of a runtime there is no background either: the handler of a client that
+/// leaves is dropped, which frees the key.
 ///
 /// # Examples
 ///
@@ -56,6 +58,7 @@ impl<St: Store> IdempotencyLayer<St> {
                 config: Config::default(),
                 detached: Detached::default(),
                 outage: Arc::default(),
+                waiters: Waiters::default(),
             }),
         }
     }
@@ -181,6 +184,22 @@ impl<St: Store> IdempotencyLayer<St> {
     /// extensions.
     pub fn on_store_failure(mut self, store_failure: StoreFailure) -> Self {
         self.config().store_failure = store_failure;
+        self
+    }
+
+    /// Sets what becomes of a request whose key belongs to one that is still running. Default:
+    /// [`InFlight::Refuse`], it is refused with 409.
+    ///
+    /// With [`InFlight::Wait`], it waits for that one's answer. [`InFlight`] says how, and has an example.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the time to wait is below a millisecond.
+    pub fn in_flight(mut self, in_flight: InFlight) -> Self {
+        self.config().in_flight = match in_flight {
+            InFlight::Refuse => InFlight::Refuse,
+            InFlight::Wait(max) => InFlight::Wait(Config::checked("in_flight", max)),
+        };
         self
     }
 
@@ -438,6 +457,12 @@ mod tests {
     #[should_panic(expected = "store_timeout is 0ns, but it must be at least 1ms")]
     fn a_zero_store_timeout_is_refused() {
         let _ = layer().store_timeout(Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "in_flight is 0ns, but it must be at least 1ms")]
+    fn a_wait_of_no_time_is_refused() {
+        let _ = layer().in_flight(InFlight::Wait(Duration::ZERO));
     }
 
     #[test]

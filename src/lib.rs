@@ -52,7 +52,8 @@
 //! 3. **The caller** is identified, by default from the credentials in the headers: a [`CallerId`].
 //!    Caller and key make the [`RecordKey`], under which the store is asked.
 //! 4. **The store** claims the key for this request, or says what is there: a request in progress
-//!    (refused), or a record (replayed; refused if it is of another method or target).
+//!    (refused, or waited for: see [`InFlight`]), or a record (replayed; refused if it is of another
+//!    method or target).
 //! 5. **The handler** runs, once. Its claim is a lease, which is renewed meanwhile. If the client
 //!    leaves, the handler runs on in the background: see [`Detached`]. If the client leaves before
 //!    the handler has begun, it does not run.
@@ -78,7 +79,7 @@
 //! | the same, and the body is over [`max_response_bytes`] | the handler runs, status and headers are kept | [`KeptWithoutBody`](Outcome::KeptWithoutBody) |
 //! | the same, and the response is not to be kept | the handler runs, the key is free again | [`NotKept`](Outcome::NotKept) |
 //! | again, after the answer | the kept response, with `Idempotency-Replayed: true` | [`Replayed`](Outcome::Replayed) |
-//! | again, while the first request is running | 409 with `Retry-After` | [`InProgress`](Outcome::InProgress) |
+//! | again, while the first request is running | 409 with `Retry-After`; its answer with [`InFlight::Wait`] | [`InProgress`](Outcome::InProgress) |
 //! | again, for another method or target | 422 | [`KeyReused`](Outcome::KeyReused) |
 //! | the store fails or hangs | the handler runs unprotected, after [`store_timeout`] at most; 503 with [`StoreFailure::Closed`] | [`StoreFailed`](Outcome::StoreFailed) |
 //!
@@ -155,6 +156,7 @@ mod detached;
 mod future;
 mod guarded;
 pub mod guide;
+mod in_flight;
 mod keep;
 mod key;
 mod layer;
@@ -172,6 +174,7 @@ pub use self::body::{RequestBody, ResponseBody};
 pub use self::caller::CallerId;
 pub use self::detached::{Detached, Unfinished};
 pub use self::future::ResponseFuture;
+pub use self::in_flight::InFlight;
 pub use self::keep::{DoNotKeep, KeepFor, is_kept_by_default};
 pub use self::key::{IdempotencyKey, InvalidKey};
 pub use self::layer::IdempotencyLayer;

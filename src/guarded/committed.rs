@@ -44,6 +44,7 @@ impl<St: Store> Execution<St> {
             };
             if is_kept {
                 self.guard.abandon();
+                lease.wake(&Ending::Release, Ownership::Lost);
                 let (mut parts, body) = handled?;
                 parts.extensions.insert(outcome);
                 return Ok(Response::from_parts(parts, body));
@@ -134,7 +135,7 @@ impl<St: Store> Lease<St> {
     async fn find_record(&self, fingerprint: Fingerprint) -> Result<Option<Record>, StoreError> {
         for _ in 0..2 {
             // Waits for a transaction that is still to be committed; a read would not.
-            if self.settle(&Ending::Release).await? == Ownership::Held {
+            if self.release().await? == Ownership::Held {
                 return Ok(None);
             }
             // So does this, if the transaction has found the key absent.
@@ -149,9 +150,15 @@ impl<St: Store> Lease<St> {
                 Begin::Started => {}
             }
         }
-        match self.settle(&Ending::Release).await? {
+        match self.release().await? {
             Ownership::Held => Ok(None),
             Ownership::Lost => Err(StoreErrorKind::Unavailable.into()),
         }
+    }
+
+    async fn release(&self) -> Result<Ownership, StoreError> {
+        let ownership = self.settle(&Ending::Release).await?;
+        self.wake(&Ending::Release, ownership);
+        Ok(ownership)
     }
 }

@@ -18,7 +18,7 @@ use crate::body::{Recorded, Recorder, RequestBody, ResponseBody, UploadState};
 use crate::outcome::{NotKept, Outcome};
 use crate::refusal::Refusal;
 use crate::runtime::poll_once;
-use crate::store::{Begin, Fingerprint, Record, Store};
+use crate::store::{Begin, Fingerprint, Record, Store, StoreError};
 use crate::store_failure::StoreFailure;
 use crate::trace;
 
@@ -48,8 +48,14 @@ pub(crate) struct Origin {
 impl<St: Store> Execution<St> {
     /// Claims the key, or returns what is there.
     pub(crate) async fn begin(&mut self) -> Option<Found> {
+        let begun = self.guard.begin(self.origin.fingerprint).await;
+        self.found(begun)
+    }
+
+    /// Says what answers for the handler, if it is not to run.
+    pub(super) fn found(&self, begun: Result<Begin, StoreError>) -> Option<Found> {
         let fingerprint = self.origin.fingerprint;
-        match self.guard.begin(fingerprint).await {
+        match begun {
             Ok(Begin::Started) => None,
             Err(error) => match self.guard.config().store_failure {
                 // A store that fails must not take the API with it.

@@ -125,6 +125,22 @@ impl<St: Store> Guard<St> {
         begun
     }
 
+    /// Claims the key once more, or returns what is there by now. Each time the store has as long to
+    /// answer as for a new request.
+    pub(crate) async fn begin_again(
+        &mut self,
+        fingerprint: Fingerprint,
+    ) -> Result<Begin, StoreError> {
+        self.patience = Patience(self.config().store_timeout);
+        if self.may_be_held() {
+            // The last reply was lost, and the claim may have been made.
+            let _ = self.try_to_settle(&Ending::Release).await?;
+            // Nothing that still arrives for the old owner may touch a new claim.
+            self.lease.owner = Owner::new();
+        }
+        self.begin(fingerprint).await
+    }
+
     /// Runs a future and renews the lease meanwhile, if there may be one.
     pub(crate) async fn during<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
         if self.may_be_held() {
@@ -242,7 +258,7 @@ impl<St: Store> Guard<St> {
         let is_pending = || *if_dropped = Some(Box::new(ending.clone()));
         // A store that hangs may do so for longer than the rest of the lease.
         let settled = lease.during_or(settled.as_mut(), is_pending).await;
-        lease.report(ending.step(), &settled);
+        lease.settled(ending, &settled);
         if settled.is_ok() {
             *state = State::Closed;
         }

@@ -47,6 +47,28 @@ impl<St: Store> Lease<St> {
         }
     }
 
+    /// Hears how the claim was settled: notes it for the log, and wakes whoever waits for that.
+    pub(crate) fn settled(&self, ending: &Ending, settled: &Result<Ownership, StoreError>) {
+        self.report(ending.step(), settled);
+        if let Ok(ownership) = settled {
+            self.wake(ending, *ownership);
+        }
+    }
+
+    /// Wakes whoever waits for the end of this claim: one if the key is free, all if it has a record.
+    pub(crate) fn wake(&self, ending: &Ending, ownership: Ownership) {
+        let waiters = &self.setup.waiters;
+        match (ending, ownership) {
+            (Ending::Complete(..), _) => waiters.wake_all(&self.key),
+            (Ending::Release, Ownership::Held) => waiters.wake_one(&self.key),
+            // The handler has kept its response by itself.
+            (Ending::Release, Ownership::Lost) if self.may_be_written() => {
+                waiters.wake_all(&self.key);
+            }
+            (Ending::Release, Ownership::Lost) => {}
+        }
+    }
+
     /// Runs a future and renews the lease meanwhile. No timer is made if it is ready at once.
     pub(crate) fn during<F: Future>(&self, future: Pin<&mut F>) -> impl Future<Output = F::Output> {
         self.during_or(future, || {})
@@ -87,7 +109,7 @@ impl<St: Store> Lease<St> {
         loop {
             let settled = self.within(config.store_timeout, self.settle(ending));
             let settled = self.during(pin!(settled)).await;
-            self.report(ending.step(), &settled);
+            self.settled(ending, &settled);
             match settled {
                 Ok(ownership) => return Some(ownership),
                 Err(error) if !error.is_transient() => return None,

@@ -6,9 +6,12 @@ mod execution;
 mod guard;
 mod judgement;
 mod lease;
+mod prefer;
 pub(crate) mod problem;
 mod replay;
 pub(crate) mod transaction;
+pub(crate) mod waiters;
+mod waiting;
 
 use std::future::Future;
 use std::pin::pin;
@@ -24,11 +27,13 @@ use self::execution::{Execution, Found, Origin, not_kept};
 use self::guard::Guard;
 use self::judgement::Judgement;
 use self::lease::Ending;
+use self::waiting::Waited;
 use crate::body::{Collected, RequestBody, ResponseBody, UploadState, collect, drain};
 use crate::config::Setup;
 use crate::future::{Begun, Detachable};
 use crate::key::IdempotencyKey;
 use crate::outcome::{NotKept, Outcome, Unprotected};
+use crate::refusal::Refusal;
 use crate::runtime::Background;
 use crate::store::{Fingerprint, RecordKey, Store};
 use crate::transactional::Transactional;
@@ -53,7 +58,7 @@ pub(crate) fn begin<S, St, B, B2>(
     mut request: Request<B>,
 ) -> impl Future<Output = Begun<Result<Response<ResponseBody<B2>>, S::Error>>>
 where
-    S: Service<Request<RequestBody<B>>, Response = Response<B2>> + Send + 'static,
+    S: Service<Request<RequestBody<B>>, Response = Response<B2>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Send,
     St: Store,
@@ -70,16 +75,34 @@ where
         guard: Guard::new(setup, background, record_key),
     };
     async move {
-        if let Some(found) = execution.begin().await {
+        let (found, applied) = match execution.begin().await {
+            Some(found @ Found::Refused(Refusal::InProgress)) => {
+                match waiting::wait(&mut execution, &mut ready, request.headers()) {
+                    Some(waiting) => match waiting.await {
+                        Waited {
+                            found: Ok(found),
+                            applied,
+                        } => (found, applied),
+                        Waited {
+                            found: Err(error), ..
+                        } => return Begun::Answered(Err(error)),
+                    },
+                    None => (Some(found), None),
+                }
+            }
+            found => (found, None),
+        };
+        if let Some(found) = found {
             // The service is not called, and so must give back what it has reserved to be ready.
             drop(ready);
             let guard = &execution.guard;
             let config = guard.config();
             let (parts, body) = request.into_parts();
-            let response = match found {
+            let mut response = match found {
                 Found::Refused(refusal) => answer::refuse(config, refusal, &parts),
                 Found::Completed(record) => answer::replay(config, &record),
             };
+            prefer::apply(applied, &mut response);
             let request = Request::from_parts(parts, body);
             drain(request, guard.background(), config.drain_limits());
             return Begun::Answered(Ok(response.map(ResponseBody::full)));
@@ -97,7 +120,18 @@ where
         let background = execution.guard.background().clone();
         // Called here and not in the future that runs, so that it need not hold the request.
         let response = ready.call(execution.watch(request));
-        Begun::Running(Detachable::new(run(execution, response), background))
+        let running = run(execution, response);
+        Begun::Running(match applied {
+            None => Detachable::new(running, background),
+            applied => {
+                let running = async {
+                    let mut response = running.await?;
+                    prefer::apply(applied, &mut response);
+                    Ok(response)
+                };
+                Detachable::new(running, background)
+            }
+        })
     }
 }
 

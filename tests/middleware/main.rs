@@ -25,5 +25,6 @@ mod stacks;
 mod support;
 mod table;
 mod uploads;
+mod waiting;
 mod wakers;
 mod without_body;

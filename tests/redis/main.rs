@@ -20,6 +20,7 @@ mod sentinel;
 mod server;
 mod sites;
 mod tls;
+mod waiting;
 
 /// What a process does that `cluster_support` has started.
 #[test]

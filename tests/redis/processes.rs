@@ -1,6 +1,6 @@
 //! Several processes on one server.
 
-use crate::cluster_support::{crash, race};
+use crate::cluster_support::{crash, race, waiting};
 use crate::server::AnyServer;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,4 +18,20 @@ async fn keys_of_a_killed_process_come_free_within_a_lease_and_run_once_more() {
         return;
     };
     crash::keys_of_a_killed_instance_come_free_within_a_lease(server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_answer_of_another_process_is_waited_for() {
+    let Some(server) = AnyServer::find("the_answer_of_another_process_is_waited_for") else {
+        return;
+    };
+    waiting::the_answer_of_another_process_is_waited_for(server.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_a_killed_process_is_run_by_one_waiter() {
+    let Some(server) = AnyServer::find("the_key_of_a_killed_process_is_run_by_one_waiter") else {
+        return;
+    };
+    waiting::the_key_of_a_killed_process_is_run_by_one_waiter(server.url()).await;
 }

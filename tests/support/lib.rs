@@ -21,6 +21,7 @@ mod script;
 mod server;
 mod store;
 mod wait;
+mod waiters;
 
 pub mod certificates;
 pub mod clock;
@@ -46,3 +47,4 @@ pub use self::script::{Fault, Script};
 pub use self::server::serve;
 pub use self::store::{Call, Director, LEASE, Reply, STORE_TIMEOUT, Scripted, Step, scripted};
 pub use self::wait::{Gate, PATIENCE, in_time, pend, soon, until};
+pub use self::waiters::waiters;

@@ -1,12 +1,13 @@
 //! One instance of the API as a process of its own: this test binary, run again.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::sync::Semaphore;
 use tower_idempotency::IdempotencyLayer;
 
 use super::{api, store};
@@ -26,7 +27,7 @@ pub struct Instance {
 struct Runs(Mutex<Vec<String>>, Condvar);
 
 impl Instance {
-    /// Starts an instance on a store. Its handler never ends if it `hangs`.
+    /// Starts an instance on a store. Its handler does not end before it is released, if it `hangs`.
     pub fn start(url: &str, lease: Duration, hangs: bool) -> Self {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["instance", "--exact", "--nocapture", "--test-threads=1"])
@@ -75,6 +76,11 @@ impl Instance {
         assert!(!waited.timed_out(), "only {} of {count} ran", runs.len());
     }
 
+    /// Lets handlers end that hang.
+    pub fn release(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
     /// Ends the instance, and returns the keys for which its handler has started.
     pub fn end(mut self) -> Vec<String> {
         drop(self.child.stdin.take());
@@ -99,9 +105,14 @@ pub fn main() {
     let Ok(url) = std::env::var(STORE) else {
         return;
     };
-    // Its parent's end of the pipe closes when the parent dies, however it does.
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    let hanging = Arc::new(Semaphore::new(0));
+    let released = Arc::clone(&hanging);
+    std::thread::spawn(move || {
+        // A line releases the handlers; the parent's end of the pipe closes when the parent dies,
+        // however it does.
+        for _ in std::io::stdin().lines() {
+            released.close();
+        }
         std::process::exit(0);
     });
     let lease = std::env::var(LEASE).unwrap().parse().unwrap();
@@ -111,16 +122,19 @@ pub fn main() {
         let layer = IdempotencyLayer::new(store::open(&url).await)
             .lease(Duration::from_millis(lease))
             .store_timeout(Duration::from_secs(20));
-        let router = api::router(layer, move |key| async move {
-            say(&format!("runs {key}"));
-            if hangs {
-                std::future::pending::<()>().await;
+        let router = api::router(layer, move |key| {
+            let hanging = Arc::clone(&hanging);
+            async move {
+                say(&format!("runs {key}"));
+                if hangs {
+                    assert!(hanging.acquire().await.is_err(), "it is closed");
+                }
+                // Long enough for the other instances' requests to find the claim.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                let body = format!("{{\"key\":\"{key}\",\"by\":{}}}", std::process::id());
+                let json = [("content-type", "application/json")];
+                (StatusCode::CREATED, json, body)
             }
-            // Long enough for the other instances' requests to find the claim.
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            let body = format!("{{\"key\":\"{key}\",\"by\":{}}}", std::process::id());
-            let json = [("content-type", "application/json")];
-            (StatusCode::CREATED, json, body)
         });
         say(&format!("listens {}", serve(router).await));
         std::future::pending::<()>().await;

@@ -23,6 +23,7 @@ pub mod outage;
 pub mod proxy;
 pub mod race;
 pub mod store;
+pub mod waiting;
 
 #[cfg(feature = "conformance")]
 pub use crate::conformance;
