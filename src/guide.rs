@@ -30,6 +30,25 @@ pub mod callers {}
 #[cfg(any(not(doctest), feature = "postgres"))]
 pub mod exactly_once {}
 
+#[doc = "[`transactional()`]: crate::IdempotencyLayer::transactional"]
+#[doc = "[`on_store_failure`]: crate::IdempotencyLayer::on_store_failure"]
+#[doc = "[`in_flight`]: crate::IdempotencyLayer::in_flight"]
+#[doc = "[`require_key`]: crate::IdempotencyLayer::require_key"]
+#[doc = "[`target`]: crate::IdempotencyLayer::target"]
+#[doc = "[`refuse_with`]: crate::IdempotencyLayer::refuse_with"]
+#[doc = "[`keep_if`]: crate::IdempotencyLayer::keep_if"]
+#[doc = "[`keep_header`]: crate::IdempotencyLayer::keep_header"]
+#[doc = "[`on_replay`]: crate::IdempotencyLayer::on_replay"]
+#[doc = "[`DoNotKeep`]: crate::DoNotKeep"]
+#[doc = "[`KeepFor`]: crate::KeepFor"]
+#[doc = "[`Unprotected`]: crate::Unprotected"]
+#[doc = "[exactly once]: exactly_once"]
+#[doc = "[Placement]: placement"]
+#[doc = ""]
+#[doc = include_str!("../docs/choices.md")]
+#[cfg(any(not(doctest), feature = "memory"))]
+pub mod choices {}
+
 #[doc = "[outages]: outages"]
 #[doc = "[README]: https://docs.rs/crate/tower-idempotency/latest"]
 #[doc = "[`axum.rs`]: https://docs.rs/crate/tower-idempotency/latest/source/examples/axum.rs"]

@@ -37,6 +37,7 @@
 //! one that is then nested. The [guide] has more:
 //!
 //! - [exactly once](guide::exactly_once): how a handler commits its effects and its response together;
+//! - [choices](guide::choices): waiting, failing closed, and words of one's own;
 //! - [where the layer belongs](guide::placement), with a whole stack in code, and settings for each
 //!   route;
 //! - [who the caller is](guide::callers), if many users share a credential, or credentials change;
