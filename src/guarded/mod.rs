@@ -109,9 +109,13 @@ where
         }
         request.extensions_mut().insert(Guarded);
         request.extensions_mut().insert(key);
-        if let Some(kind) = execution.guard.failure() {
-            let why = Unprotected::StoreFailed(kind);
-            request.extensions_mut().insert(why);
+        match execution.guard.failure() {
+            Some(kind) => {
+                let why = Unprotected::StoreFailed(kind);
+                request.extensions_mut().insert(why);
+            }
+            // A layer further out, with another header or caller, may have let it pass.
+            None => drop(request.extensions_mut().remove::<Unprotected>()),
         }
         if execution.guard.config().transactional {
             let transactional = Transactional::of(execution.transaction());

@@ -3,15 +3,18 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use http::Method;
+use http::{HeaderName, Method};
 use tokio::time::Instant;
+use tower::Layer;
+use tower::util::MapRequest;
 use tower_idempotency::store::StoreErrorKind::{
     Corrupt, Full, Misconfigured, Timeout, Unavailable,
 };
-use tower_idempotency::{IdempotencyLayer, Outcome, StoreFailure, Unprotected};
+use tower_idempotency::{IdempotencyLayer, Outcome, RequestBody, StoreFailure, Unprotected};
 
 use crate::support::{
-    Call, Fault, Handler, LEASE, STORE_TIMEOUT, Scripted, created, request, scripted, send, write,
+    Call, Fault, Frames, Handler, LEASE, STORE_TIMEOUT, Scripted, created, request, scripted, send,
+    write,
 };
 
 fn closed() -> (IdempotencyLayer<Scripted>, Scripted) {
@@ -118,4 +121,22 @@ async fn a_handler_sees_whether_it_runs_unprotected_and_why() {
         send(&app, request).await;
         assert_eq!(seen.lock().unwrap().take(), why);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_an_inner_layer_protects_does_not_see_that_an_outer_one_let_it_pass() {
+    let (outer, _) = scripted();
+    let outer = outer.header_name(HeaderName::from_static("other-key"));
+    let (inner, _) = scripted();
+    let seen = Arc::new(Mutex::new(Some(Unprotected::Method)));
+    let sees = Arc::clone(&seen);
+    let handler = Handler::new(move |_, request| {
+        *sees.lock().unwrap() = request.extensions().get::<Unprotected>().copied();
+        async { created("done") }
+    });
+    let unwrap =
+        |request: http::Request<RequestBody<Frames>>| request.map(|_| Frames::exact(["{}"]));
+    let app = outer.layer(MapRequest::new(handler.under(&inner), unwrap));
+    send(&app, write("k")).await;
+    assert_eq!(seen.lock().unwrap().take(), None);
 }
